@@ -1,0 +1,27 @@
+"""What every task is made of."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question to a model about one video.
+
+    Attributes:
+      id: unique within the task, and the same whenever the task is made again.
+      video: the video's file name.
+      granularity: "localized" asks about one segment, "comprehensive" about the whole video.
+      kind: what is asked for; accuracy is also told by kind.
+      question: as the model reads it.
+      answer: the right answer.
+      chance: how often a guess among the possible answers is right; None where answers are free.
+    """
+
+    id: str
+    video: str
+    granularity: Literal["localized", "comprehensive"]
+    kind: str
+    question: str
+    answer: str
+    chance: float | None = None

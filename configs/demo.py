@@ -1,0 +1,63 @@
+"""The demo: all of TPO on small synthetic videos with a tiny model, in minutes on two CPU cores.
+
+Also a start for your own videos with the tiny model:
+    tpo frames --config=demo --config.videos=my_videos --config.run_dir=runs/mine
+"""
+
+from ml_collections import ConfigDict, FieldReference
+
+
+def get_config() -> ConfigDict:
+    """Every value a verb reads."""
+    run_dir = FieldReference("runs/demo")  # what is derived from it follows an override
+    return ConfigDict(
+        {
+            "run_dir": run_dir,
+            "videos": run_dir + "/videos/train",  # a folder of videos, or one video
+            "checkpoint": "demo_base",  # a folder in the LLaVA layout, or what ships with tpo_jax
+            "seed": 0,
+            "workers": 2,  # processes that decode videos
+            "train_frames": 32,  # shown for both answers, uniform over the whole video
+            "compute_dtype": "float32",
+            "frames": {"kind": "fps", "fps": 2.0, "max_frames": 256},
+            "prompts": {"time_instruction": False},
+            "sampling": {"max_new_tokens": 24, "temperature": 0.0},
+            "curate": {
+                "segment_seconds": 8.0,
+                "segment_frames": 8,
+                "dense_frames": 32,
+                "sparse_frames": 4,
+                "comprehensive_per_video": 6,
+                "pairs": 1000,
+                "localized_share": 0.5,
+                "seed": 0,
+            },
+            "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
+            "loss": {"beta": 0.1, "dpo_weight": 1.0, "sft_weight": 1.0},
+            "train": {
+                "steps": 0,  # 0: as many as `epochs` over the pairs make
+                "epochs": 2,
+                "batch_pairs": 8,
+                "save_every": 20,
+                "learning_rate": 2e-4,
+                "warmup_ratio": 0.1,
+                "weight_decay": 0.0,
+                "clip_norm": 1.0,
+                "b1": 0.9,
+                "b2": 0.999,
+                "eps": 1e-8,
+                "frozen": ("vision",),
+                "remat": False,
+            },
+            "eval": {
+                "videos": run_dir + "/videos/heldout",
+                "truth": run_dir + "/truth/heldout.json",
+                "frames": 32,
+                "localized_per_video": 4,
+                "comprehensive_per_video": 4,
+                "seed": 0,
+            },
+            "export": {"dtype": "bfloat16"},
+            "synthetic": {"train": 150, "development": 20, "heldout": 60, "events": (4, 7)},
+        }
+    )

@@ -1,0 +1,1 @@
+"""The host side of TPO: videos in, arrays out. Nothing in here imports jax."""

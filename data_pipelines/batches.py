@@ -1,0 +1,95 @@
+"""One row a pair: `[prompt with video | answer 1 | answer 2]`, as fixed-shape arrays.
+
+Both answers see the prompt, not each other, and continue its positions. The prompt is padded on the
+left to its bucket, so that its last token, which predicts the first token of every answer, is
+always at place P - 1. A plain question with one answer is the same row with one branch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.prompts import Prompt
+
+PAD_BRANCH = -1
+PROMPT_BRANCH = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowShape:
+    """Bucket of the row: prompt tokens P, tokens of each answer A."""
+
+    prompt_tokens: int
+    answer_tokens: int
+
+
+def round_up(number: int, multiple: int) -> int:
+    """The next multiple, so that few shapes are compiled."""
+    return -(-number // multiple) * multiple
+
+
+def fitting_shape(prompt_lengths: Sequence[int], answer_lengths: Sequence[int]) -> RowShape:
+    """The smallest bucket that holds them all: prompts in steps of 32, answers in steps of 8."""
+    return RowShape(
+        prompt_tokens=round_up(max(prompt_lengths), 32),
+        answer_tokens=round_up(max(answer_lengths), 8),
+    )
+
+
+def prompt_row(prompt: Prompt, length: int, *, name: str = "prompt") -> dict[str, np.ndarray]:
+    """A prompt padded on the left: tokens, visual_index, positions, branch; each int32 [length]."""
+    pad = length - len(prompt.tokens)
+    if pad < 0:
+        raise InputError(
+            f"{name}: its prompt of {len(prompt.tokens)} tokens does not fit the row's {length}"
+        )
+    return {
+        "tokens": np.pad(prompt.tokens, (pad, 0)),
+        "visual_index": np.pad(prompt.visual_index, (pad, 0), constant_values=-1),
+        "positions": np.maximum(np.arange(length, dtype=np.int32) - pad, 0),
+        "branch": np.where(np.arange(length) < pad, PAD_BRANCH, PROMPT_BRANCH).astype(np.int32),
+    }
+
+
+def make_row(
+    prompt: Prompt, answers: Sequence[Sequence[int]], shape: RowShape, *, name: str = "pair"
+) -> dict[str, np.ndarray]:
+    """The arrays of one row, T = P + K * A for K answers.
+
+    Returns:
+      tokens, visual_index, positions, branch: int32 [T]; answers: int32 [K, A] target ids;
+      answer_mask: float32 [K, A], 1 where a target is supervised.
+
+    Raises:
+      InputError: the prompt or an answer is longer than its bucket; names the pair.
+    """
+    parts = [prompt_row(prompt, shape.prompt_tokens, name=name)]
+    targets = np.zeros((len(answers), shape.answer_tokens), np.int32)
+    mask = np.zeros((len(answers), shape.answer_tokens), np.float32)
+    places = np.arange(shape.answer_tokens, dtype=np.int32)
+    for number, answer in enumerate(answers):
+        if len(answer) > shape.answer_tokens:
+            raise InputError(
+                f"{name}: an answer of {len(answer)} tokens does not fit the row's "
+                f"{shape.answer_tokens}"
+            )
+        targets[number, : len(answer)] = answer
+        mask[number, : len(answer)] = 1
+        branch = np.where(places < len(answer), number + 1, PAD_BRANCH).astype(np.int32)
+        parts.append(
+            {
+                "tokens": targets[number],
+                "visual_index": np.full_like(places, -1),
+                "positions": len(prompt.tokens) + places,
+                "branch": branch,
+            }
+        )
+    row = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return row | {"answers": targets, "answer_mask": mask}
+
+
+def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Rows of one bucket as a batch, [B, ...] each."""
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}

@@ -1,0 +1,46 @@
+"""What is done: an append-only file, a line a unit of work, that survives being cut off."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Ledger:
+    """Results by key. A line is a whole result; a torn last line is forgotten and done again."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._done: dict[str, Any] = {}
+        self._drop_torn_line()
+        if path.exists():
+            # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
+            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+                entry = json.loads(line)
+                self._done[entry["key"]] = entry["result"]
+
+    def _drop_torn_line(self) -> None:
+        if not self._path.exists():
+            return
+        data = self._path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            os.truncate(self._path, whole)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._done
+
+    def __getitem__(self, key: str) -> Any:
+        return self._done[key]
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def add(self, key: str, result: Any) -> None:
+        """Record a finished unit; on disk when this returns."""
+        line = json.dumps({"key": key, "result": result}, ensure_ascii=False)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._done[key] = json.loads(line)["result"]

@@ -1,0 +1,203 @@
+"""Curation of a FrameStore into a folder of pairs, one video at a time.
+
+Captions of segments, then questions from the captions, then both answers, then the filters. A
+video is one unit of work in the ledger: killed anywhere, a run goes on with the next video, and
+the same pairs come out. What is dropped is kept in `dropped.jsonl` with its reason.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.answering import Request, VideoModel
+from data_pipelines.artefacts import (
+    building,
+    check_unfinished,
+    fingerprint,
+    write_manifest,
+    write_text,
+)
+from data_pipelines.curation.filters import reason_to_drop
+from data_pipelines.curation.judge import Judge
+from data_pipelines.curation.ledger import Ledger
+from data_pipelines.curation.questions import Candidate, QuestionMaker
+from data_pipelines.curation.responses import Sides, incomplete, irrelevant, spread_or_empty
+from data_pipelines.curation.segments import uniform_segments
+from data_pipelines.errors import InputError
+from data_pipelines.frames import FrameStore
+from data_pipelines.pairs import Pair, write_pairs
+from data_pipelines.sampling import inside
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateConfig:
+    """How pairs are made.
+
+    `segment_seconds` a segment, `segment_frames` shown of one, `dense_frames` and `sparse_frames`
+    of a whole video, `comprehensive_per_video` questions, `pairs` wanted at most and
+    `localized_share` of them localized.
+    """
+
+    segment_seconds: float = 8.0
+    segment_frames: int = 8
+    dense_frames: int = 32
+    sparse_frames: int = 4
+    comprehensive_per_video: int = 4
+    pairs: int = 10_000
+    localized_share: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curator:
+    """Everything a video is curated with."""
+
+    config: CurateConfig
+    store: FrameStore
+    model: VideoModel
+    maker: QuestionMaker
+    judge: Judge
+    sampling: dict[str, Any]
+
+    def curate_video(self, video_id: str) -> dict[str, list[dict[str, Any]]]:
+        """{"captions": [...], "kept": [pair, ...], "dropped": [pair, filter and reason, ...]}."""
+        config = self.config
+        info = self.store.info(video_id)
+        rng = np.random.default_rng([config.seed, int(video_id, 16)])
+        segments = uniform_segments(info.duration, config.segment_seconds)
+        shown = [
+            spread_or_empty(inside(info.times_F, start, end), config.segment_frames)
+            for start, end in segments
+        ]
+        segments = [s for s, positions in zip(segments, shown, strict=True) if len(positions)]
+        shown = [positions for positions in shown if len(positions)]
+        captions = self.model.answer(
+            video_id, [Request(question=self.maker.describe, positions=p) for p in shown]
+        )
+        candidates = self.maker.localized(captions, rng)
+        candidates += self.maker.comprehensive(captions, config.comprehensive_per_video, rng)
+        asked = []
+        for candidate in candidates:
+            sides = self._sides(candidate, info.times_F, segments)
+            if sides is not None:
+                asked.append((candidate, sides))
+        answers = self.model.answer(
+            video_id,
+            [
+                Request(question=candidate.question, positions=positions)
+                for candidate, sides in asked
+                for positions in (sides.chosen, sides.rejected)
+            ],
+        )
+        outcome: dict[str, list] = {"captions": list(captions), "kept": [], "dropped": []}
+        for (candidate, sides), chosen, rejected in zip(
+            asked, answers[::2], answers[1::2], strict=True
+        ):
+            verdict = self.judge.judge(candidate, chosen, rejected)
+            segment = None if candidate.segment is None else list(segments[candidate.segment])
+            what = [video_id, candidate.question, candidate.segment]
+            pair = Pair(
+                id=fingerprint({"what": what}),
+                video_id=video_id,
+                granularity=candidate.granularity,  # type: ignore[arg-type]
+                kind=candidate.kind,
+                question=candidate.question,
+                chosen=chosen,
+                rejected=rejected,
+                negative=sides.negative,
+                chosen_frames=[int(p) for p in sides.chosen],
+                rejected_frames=[int(p) for p in sides.rejected],
+                segment=segment,
+                generator=self.model.name,
+                sampling=self.sampling,
+                judge=self.judge.name,
+                judge_said=verdict.to_json(),
+            )
+            drop = reason_to_drop(chosen, rejected, verdict)
+            if drop is None:
+                outcome["kept"].append(asdict(pair))
+            else:
+                name, reason = drop
+                outcome["dropped"].append(asdict(pair) | {"filter": name, "reason": reason})
+        return outcome
+
+    def _sides(
+        self, candidate: Candidate, times_F: np.ndarray, segments: list[tuple[float, float]]
+    ) -> Sides | None:
+        config = self.config
+        if candidate.segment is None:
+            return incomplete(len(times_F), config.dense_frames, config.sparse_frames)
+        segment = segments[candidate.segment]
+        margin = segment[1] - segment[0]
+        return irrelevant(times_F, segment, config.segment_frames, margin)
+
+
+def curate(curator: Curator, out: Path, made_from: dict[str, Any], progress: Progress) -> None:
+    """Curate every video of the store into `out`: pairs.jsonl, dropped.jsonl, manifest.json.
+
+    Raises:
+      InputError: what is there half-done was made from other settings; or no pair was left.
+    """
+    with building(out, resume=True) as partial:
+        check_unfinished(partial, made_from)
+        ledger = Ledger(partial / "ledger.jsonl")
+        videos = curator.store.videos
+        kept = 0
+        for number, video_id in enumerate(videos):
+            if video_id not in ledger:
+                ledger.add(video_id, curator.curate_video(video_id))
+            kept += len(ledger[video_id]["kept"])
+            progress(number + 1, len(videos), f"{kept} pairs")
+        candidates = [Pair(**pair) for video in videos for pair in ledger[video]["kept"]]
+        dropped = [pair for video in videos for pair in ledger[video]["dropped"]]
+        pairs, surplus = choose_mix(candidates, curator.config)
+        dropped += [
+            asdict(pair) | {"filter": "mix", "reason": "more pairs than the mix asks for"}
+            for pair in surplus
+        ]
+        counts = Counter(pair["filter"] for pair in dropped)
+        if not pairs:
+            told = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no question"
+            raise InputError(
+                f"{partial}: no pair was left of {len(dropped)} candidates ({told}); see its "
+                "ledger.jsonl, then change config.curate or give more videos"
+            )
+        write_pairs(partial / "pairs.jsonl", pairs)
+        lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in dropped]
+        write_text(partial / "dropped.jsonl", "".join(lines))
+        write_manifest(
+            partial,
+            "pairs",
+            made_from,
+            pairs=len(pairs),
+            mix=dict(Counter(pair.granularity for pair in pairs)),
+            candidates=len(candidates) + len(dropped) - len(surplus),
+            dropped=dict(counts),
+        )
+
+
+def choose_mix(candidates: list[Pair], config: CurateConfig) -> tuple[list[Pair], list[Pair]]:
+    """(pairs, surplus): at most `pairs`, `localized_share` of them localized, in seeded order.
+
+    A kind that falls short is not made up for by the other: the manifest tells the mix that came
+    out.
+    """
+    order = np.random.default_rng(config.seed).permutation(len(candidates))
+    localized = round(config.pairs * config.localized_share)
+    room = {"localized": localized, "comprehensive": config.pairs - localized}
+    pairs, surplus = [], []
+    for number in order:
+        pair = candidates[number]
+        if room[pair.granularity] > 0:
+            room[pair.granularity] -= 1
+            pairs.append(pair)
+        else:
+            surplus.append(pair)
+    return pairs, surplus

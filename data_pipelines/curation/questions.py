@@ -1,0 +1,123 @@
+"""Questions made from captions.
+
+A maker sees captions only, never the video and never the truth. It may decline: an unreadable
+caption gives no question. `RuleQuestions` is the maker of the demo, which knows the grammar of
+synthetic captions; a language model behind an endpoint is another maker of the same form.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from data_pipelines.synthetic_events import (
+    COMPREHENSIVE_KINDS,
+    DESCRIBE,
+    LOCALIZED_KINDS,
+    Event,
+    Question,
+    comprehensive_question,
+    localized_question,
+    read_caption,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A question before it is answered; `segment` is its number in the video (localized only)."""
+
+    granularity: str
+    kind: str
+    question: str
+    segment: int | None
+    expected: str  # the answer as the captions have it; for the judge, never for training
+    ambiguous: str = ""  # why the captions allow another answer; empty if they do not
+
+
+class QuestionMaker(Protocol):
+    """Captions in, candidates out."""
+
+    name: str
+    describe: str  # how a caption is asked for
+
+    def localized(self, captions: Sequence[str], rng: np.random.Generator) -> list[Candidate]:
+        """Questions about single segments; captions in order, one a segment."""
+        ...
+
+    def comprehensive(
+        self, captions: Sequence[str], count: int, rng: np.random.Generator
+    ) -> list[Candidate]:
+        """At most `count` questions about the whole video."""
+        ...
+
+
+class RuleQuestions:
+    """Questions in the grammar of `synthetic_events`, from captions in the same grammar."""
+
+    name = "rules"
+    describe = DESCRIBE
+
+    def localized(self, captions: Sequence[str], rng: np.random.Generator) -> list[Candidate]:
+        """One question a readable caption, about one of its events."""
+        told = [read_caption(caption) or [] for caption in captions]
+        candidates = []
+        for number, events in enumerate(told):
+            if not events:
+                continue
+            event = events[rng.integers(len(events))]
+            question = localized_question(event, str(rng.choice(LOCALIZED_KINDS)))
+            elsewhere = [
+                other
+                for other, seen in enumerate(told)
+                if abs(other - number) > 1 and any(e.shape == event.shape for e in seen)
+            ]
+            ambiguous = f"{event.shapes} are also told of in segment {elsewhere[0]}"
+            candidates.append(
+                _candidate("localized", question, number, ambiguous if elsewhere else "")
+            )
+        return candidates
+
+    def comprehensive(
+        self, captions: Sequence[str], count: int, rng: np.random.Generator
+    ) -> list[Candidate]:
+        """Questions about the order of events; none unless the captions tell one clear story."""
+        events = _story(captions)
+        if events is None or len(events) < 3:
+            return []
+        questions: dict[str, Question] = {}
+        for _ in range(4 * count):
+            kind = str(rng.choice(COMPREHENSIVE_KINDS))
+            at, other = (int(i) for i in rng.permutation(len(events))[:2])
+            at = {"after": min(at, len(events) - 2), "before": max(at, 1)}.get(kind, at)
+            question = comprehensive_question(events, kind, at, other)
+            questions.setdefault(question.text, question)
+        return [
+            _candidate("comprehensive", question, None)
+            for question in list(questions.values())[:count]
+        ]
+
+
+def _candidate(
+    granularity: str, question: Question, segment: int | None, ambiguous: str = ""
+) -> Candidate:
+    return Candidate(
+        granularity=granularity,
+        kind=question.kind,
+        question=question.text,
+        segment=segment,
+        expected=question.answer,
+        ambiguous=ambiguous,
+    )
+
+
+def _story(captions: Sequence[str]) -> list[Event] | None:
+    """Events in order, told once each; None if one comes back after another was seen."""
+    story: list[Event] = []
+    for caption in captions:
+        for event in read_caption(caption) or []:
+            if any(event.shape == told.shape for told in story[:-1]):
+                return None
+            if not story or story[-1].shape != event.shape:
+                story.append(event)
+    return story

@@ -1,0 +1,155 @@
+"""What the demo's base model is taught from: short synthetic clips, each with a question and
+answer.
+
+The clips are drawn and never written to a file: the lessons are endless, and given by a seed.
+They tell of one to three events in at most `MAX_FRAMES` frames; a long video is never shown. That
+is the failing the demo mends.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from data_pipelines.batches import RowShape, make_row, stack
+from data_pipelines.images import ImagePolicy
+from data_pipelines.prompts import (
+    AFTER_QUESTION,
+    BEFORE_VIDEO,
+    SPECIAL_TOKENS,
+    PromptPolicy,
+    answer_tokens,
+    make_prompt,
+)
+from data_pipelines.synthetic import Shown, draw, draw_events, draw_scene, draw_timeline
+from data_pipelines.synthetic_events import (
+    COMPREHENSIVE_KINDS,
+    DESCRIBE,
+    LOCALIZED_KINDS,
+    Event,
+    Question,
+    caption,
+    comprehensive_question,
+    localized_question,
+)
+
+FRAME_COUNTS = (6, 9, 12)
+MAX_FRAMES = max(FRAME_COUNTS)
+MOST_EVENTS = 3
+ANSWER_TOKENS = 24
+TEXT_TOKENS = 32  # the template and the longest question fit in this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """Frames uint8 [F, S, S, 3] with what is asked about them."""
+
+    frames: np.ndarray
+    question: Question
+
+
+def train_tokenizer(vocabulary: int) -> Tokenizer:
+    """A byte-level BPE tokenizer of the grammar's own sentences, with the ChatML tokens."""
+    rng = np.random.default_rng(0)
+    texts = [BEFORE_VIDEO, AFTER_QUESTION, "user\n", "assistant\n"] * 50
+    for _ in range(4000):
+        events = draw_events(rng, 3)
+        question = draw_question(rng, events)
+        texts += [caption(events), f"\n{question.text}", question.answer]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def draw_question(rng: np.random.Generator, events: Sequence[Event]) -> Question:
+    """A question at random that the events can answer: describe, localized or comprehensive."""
+    if rng.random() < 0.4:
+        return Question(kind="describe", text=DESCRIBE, answer=caption(events))
+    if len(events) == 1 or rng.random() < 0.5:
+        event = events[int(rng.integers(len(events)))]
+        return localized_question(event, str(rng.choice(LOCALIZED_KINDS)))
+    kind = str(rng.choice(COMPREHENSIVE_KINDS))
+    at, other = (int(i) for i in rng.permutation(len(events))[:2])
+    if kind == "after":
+        at = int(rng.integers(len(events) - 1))
+    if kind == "before":
+        at = int(rng.integers(1, len(events)))
+    return comprehensive_question(events, kind, at, other)
+
+
+def draw_clip(
+    rng: np.random.Generator, frames: int, images: ImagePolicy
+) -> tuple[np.ndarray, list[Event]]:
+    """`frames` frames of a clip and the events seen in it, each in two frames at least.
+
+    The clip begins and ends somewhere inside its first and last event, as a segment of a video
+    does.
+    """
+    most = max(1, min(MOST_EVENTS, frames // 3))
+    while True:
+        events = draw_events(rng, int(rng.integers(1, most + 1)))
+        timeline = draw_timeline(rng, events)
+        start = rng.uniform(0, 0.35) * timeline[0].end
+        left = timeline[-1].end - timeline[-1].start
+        end = timeline[-1].end - rng.uniform(0, 0.35) * left
+        times = np.linspace(start, end, frames, endpoint=False)
+        if all(_frames_of(shown, times) >= 2 for shown in timeline):
+            break
+    scene = draw_scene(rng)
+    pictures = np.stack([images.prepare(draw(scene, timeline, float(time))) for time in times])
+    noise = rng.integers(-4, 5, size=pictures.shape, dtype=np.int16)  # as a codec leaves
+    return np.clip(pictures + noise, 0, 255).astype(np.uint8), events
+
+
+def _frames_of(shown: Shown, times: np.ndarray) -> int:
+    return int(np.sum((times >= shown.start) & (times < shown.end)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LessonPlan:
+    """Which lessons are given: batch n follows from (seed, n) alone.
+
+    `single_events_until` batches show one event in two frames; then `FRAME_COUNTS` take turns.
+    """
+
+    seed: int
+    batch: int
+    single_events_until: int
+
+
+def lesson_batch(
+    step: int,
+    plan: LessonPlan,
+    tokenizer: Tokenizer,
+    *,
+    images: ImagePolicy,
+    tokens_per_frame: int,
+    prompts: PromptPolicy,
+) -> dict[str, np.ndarray]:
+    """Batch `step` of the plan: stacked rows of one answer each, and `frames`."""
+    rng = np.random.default_rng([plan.seed, step])
+    single = step < plan.single_events_until
+    frames = 2 if single else FRAME_COUNTS[step % len(FRAME_COUNTS)]
+    visual = frames * tokens_per_frame
+    shape = RowShape(prompt_tokens=visual + TEXT_TOKENS, answer_tokens=ANSWER_TOKENS)
+    rows = []
+    for _ in range(plan.batch):
+        lesson = _draw_lesson(rng, frames, images)
+        prompt = make_prompt(tokenizer, lesson.question.text, visual_tokens=visual, policy=prompts)
+        answer = answer_tokens(tokenizer, lesson.question.answer)
+        rows.append(make_row(prompt, [answer], shape) | {"frames": lesson.frames})
+    return stack(rows)
+
+
+def _draw_lesson(rng: np.random.Generator, frames: int, images: ImagePolicy) -> Lesson:
+    pictures, events = draw_clip(rng, frames, images)
+    return Lesson(frames=pictures, question=draw_question(rng, events))

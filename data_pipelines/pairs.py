@@ -1,0 +1,94 @@
+"""The preference pair: its fields, and its file of JSON lines."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from data_pipelines.artefacts import write_text
+from data_pipelines.errors import InputError
+from data_pipelines.sampling import uniform
+
+Granularity = Literal["localized", "comprehensive"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One preference pair.
+
+    `chosen_frames` and `rejected_frames` are positions among the video's stored frames that each
+    answer was made from; `segment` is in seconds. Training shows the same frames for both answers,
+    whatever these are.
+    """
+
+    id: str
+    video_id: str
+    granularity: Granularity
+    kind: str
+    question: str
+    chosen: str
+    rejected: str
+    negative: str
+    chosen_frames: list[int]
+    rejected_frames: list[int]
+    segment: list[float] | None
+    generator: str
+    sampling: dict[str, Any]
+    judge: str
+    judge_said: dict[str, Any] = field(default_factory=dict)
+    round: int = 0
+    source: str = "unknown"
+    licence: str = "unknown"
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write JSON lines, atomically."""
+    lines = [json.dumps(asdict(pair), ensure_ascii=False) for pair in pairs]
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read JSON lines.
+
+    Raises:
+      InputError: no or an empty file, a line that is no pair, or two pairs of one id; names the line and
+        the field.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: not found; `tpo curate` makes it")
+    text = path.read_text(encoding="utf-8")
+    if not text:
+        raise InputError(f"{path}: is empty; delete its folder and run `tpo curate` again")
+    known = {f.name for f in fields(Pair)}
+    needed = {f.name for f in fields(Pair) if f.default is MISSING and f.default_factory is MISSING}
+    pairs = []
+    lines: dict[str, int] = {}
+    # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}: not JSON ({error})") from error
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}:{number}: not a JSON object, so not a pair")
+        for name in sorted(needed - entry.keys()):
+            raise InputError(f"{path}:{number}: the pair has no field {name!r}")
+        for name in sorted(entry.keys() - known):
+            raise InputError(f"{path}:{number}: the pair has an unknown field {name!r}")
+        pair = Pair(**entry)
+        # The reference table is joined by id.
+        if lines.setdefault(pair.id, number) != number:
+            raise InputError(
+                f"{path}:{number}: the pair has the id {pair.id!r}, as the pair of line "
+                f"{lines[pair.id]}; give it another"
+            )
+        pairs.append(pair)
+    return pairs
+
+
+def train_frames(stored: int, count: int) -> np.ndarray:
+    """Positions shown in training: `count` uniform over the WHOLE video, for both answers."""
+    return uniform(stored, count)

@@ -1,0 +1,137 @@
+"""The record format of a FrameStore: one ArrayRecord shard a video, in TFDS features.
+
+TFDS and ArrayRecord are imported where they are used: they take a while to load, and most of what
+imports this never touches a record. TensorFlow is not needed.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_pipelines.artefacts import sync_file
+
+NAME = "frames"
+RECORD_FRAMES = 32
+# One record a group, so that a segment of a long video reads only its own records.
+WRITER_OPTIONS = "group_size:1,zstd:1"
+
+
+def shard_name(row: int, count: int) -> str:
+    """Returns the file name that TFDS expects of shard `row` of `count`."""
+    return f"{NAME}-train.array_record-{row:05d}-of-{count:05d}"
+
+
+def record_count(frame_count: int) -> int:
+    """Returns how many records hold `frame_count` frames of one video."""
+    return -(-frame_count // RECORD_FRAMES)
+
+
+def write_shard(
+    path: Path,
+    video_id: str,
+    times_F: npt.NDArray[np.float64],
+    numbers_F: npt.NDArray[np.int64],
+    frames: Iterator[npt.NDArray[np.uint8]],
+) -> None:
+    """Writes one video's shard; `path` appears only when all of it is on disk.
+
+    Args:
+      path: the shard.
+      video_id: stored with every record.
+      times_F: seconds, float64 [F].
+      numbers_F: frame numbers in the source, int64 [F].
+      frames: yields F arrays, uint8 [size, size, 3]; at most RECORD_FRAMES are held at once.
+    """
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    features = None
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        writer = ArrayRecordWriter(str(temporary), WRITER_OPTIONS)
+        try:
+            for first in range(0, len(numbers_F), RECORD_FRAMES):
+                part = slice(first, first + RECORD_FRAMES)
+                pixels = np.stack(list(itertools.islice(frames, len(numbers_F[part]))))
+                features = features or _features(pixels.shape[1])
+                record = {
+                    "video_id": video_id,
+                    "first": np.int64(first),
+                    "frames": pixels,
+                    "times": times_F[part],
+                    "numbers": numbers_F[part],
+                }
+                writer.write(_serialize(features, record))
+        finally:
+            writer.close()
+        sync_file(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_dataset(
+    folder: Path, size: int, frame_counts: Sequence[int], byte_counts: Sequence[int]
+) -> None:
+    """Writes the TFDS metadata beside finished shards.
+
+    Args:
+      folder: holds the shards under their `shard_name`.
+      size: side of every frame in pixels.
+      frame_counts: frames in each shard, in the order of the names.
+      byte_counts: size of each shard's file.
+    """
+    import tensorflow_datasets as tfds
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=NAME, split="train", filetype_suffix="array_record"
+    )
+    split = tfds.core.SplitInfo(
+        name="train",
+        shard_lengths=[record_count(frames) for frames in frame_counts],
+        num_bytes=sum(byte_counts),
+        filename_template=template,
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=_features(size),
+        split_infos=[split],
+        filename_template=template,
+        check_data=False,  # the check needs TensorFlow
+    )
+
+
+def open_records(folder: Path) -> Any:
+    """Returns the records as a random access sequence of dicts; frames come read-only."""
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(folder).as_data_source("train")
+
+
+def _features(size: int) -> Any:
+    import tensorflow_datasets as tfds
+
+    # encoding="bytes" throughout: by default uint8 becomes int64 and float64 becomes float32.
+    return tfds.features.FeaturesDict(
+        {
+            "video_id": tfds.features.Text(),
+            "first": tfds.features.Tensor(shape=(), dtype=np.int64),
+            "frames": tfds.features.Tensor(
+                shape=(None, size, size, 3), dtype=np.uint8, encoding="bytes"
+            ),
+            "times": tfds.features.Tensor(shape=(None,), dtype=np.float64, encoding="bytes"),
+            "numbers": tfds.features.Tensor(shape=(None,), dtype=np.int64, encoding="bytes"),
+        }
+    )
+
+
+def _serialize(features: Any, record: dict[str, Any]) -> bytes:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    # A protobuf map is written in an order that changes from process to process; shards must not.
+    example = tf_example_pb2.Example.FromString(features.serialize_example(record))
+    return example.SerializeToString(deterministic=True)

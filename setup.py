@@ -1,0 +1,85 @@
+"""Packaging of tpo_jax: three packages, the configs as package data, and the `tpo` command."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+
+# One place for the version: tpo_jax/__init__.py. Read as text, since importing it here would need
+# the dependencies that are about to be installed.
+VERSION_LINE = re.search(
+    r'^__version__ = "([^"]+)"$', (HERE / "tpo_jax/__init__.py").read_text("utf-8"), re.MULTILINE
+)
+assert VERSION_LINE, "tpo_jax/__init__.py has no __version__ line"
+
+# Lower bounds are the versions this project was built and tested with; upper bounds stop at the
+# next release that may break an API (a minor one for the libraries that are still at 0.x).
+JAX_RANGE = ">=0.10.2,<0.11"
+REQUIREMENTS = [
+    f"jax{JAX_RANGE}",
+    "flax>=0.12.8,<0.13",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "grain>=0.2.18,<0.3",
+    "array_record>=0.8.6,<0.9",
+    "tensorflow-datasets>=4.9.10,<5",
+    # TensorFlow Datasets imports it on every Python but declares it only for Python < 3.9: without
+    # this line a builder in a real module fails in download_and_prepare.
+    "importlib_resources",
+    "numpy>=2",
+    "einops>=0.8",
+    "jaxtyping>=0.3",
+    "ml-collections>=1.1",
+    "etils>=1.15",
+    "av>=18,<19",
+    "pillow>=11",
+    "tokenizers>=0.22",
+    "safetensors>=0.7",
+    "rich>=14",
+    "matplotlib>=3.10",
+    "tensorboardX>=2.6",
+]
+EXTRAS = {
+    "tpu": [f"jax[tpu]{JAX_RANGE}"],
+    # CUDA 12 runs on old and new drivers alike; jax offers CUDA 13 beside it.
+    "cuda": [f"jax[cuda12]{JAX_RANGE}"],
+    "cuda13": [f"jax[cuda13]{JAX_RANGE}"],
+    "test": [
+        "pytest>=9",
+        "pytest-xdist>=3.8",
+        "hypothesis>=6.150",
+        "ruff>=0.17.6,<0.18",
+        "mypy>=2.4,<3",
+        # The models are compared with their PyTorch counterparts, on CPU.
+        "torch==2.13.0",
+        "transformers>=5.23,<6",
+    ],
+}
+
+PACKAGES = find_packages(
+    include=[
+        pattern
+        for name in ("tpo_jax", "data_pipelines", "benchmarks")
+        for pattern in (name, f"{name}.*")
+    ]
+)
+
+setup(
+    name="tpo_jax",
+    version=VERSION_LINE.group(1),
+    description="Temporal Preference Optimization for video language models, in JAX",
+    long_description=README.read_text("utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    # configs/ stands at the top of a checkout, where people look for it, and inside tpo_jax in an
+    # installed copy, where it cannot collide with somebody else's `configs`.
+    packages=[*PACKAGES, "tpo_jax.configs"],
+    package_dir={"tpo_jax.configs": "configs"},
+    package_data={"tpo_jax": ["assets/**/*"]},
+    entry_points={"console_scripts": ["tpo = tpo_jax.cli.main:main"]},
+)

@@ -1,0 +1,17 @@
+"""What every test runs under: JAX on the CPU with eight virtual devices."""
+
+import os
+import sys
+
+# JAX and XLA read these when they start; a JAX that is already imported would ignore them.
+assert "jax" not in sys.modules, "something imported jax before tests/conftest.py"
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    ).strip()
+# XLA's thread pool has as many threads as the machine has cores. With fewer threads than devices a
+# loop of sharded steps can wait for a device that never gets one, until XLA aborts the process
+# after 40 s. This raises the number. (Switching off jax_cpu_enable_async_dispatch does not help.)
+os.environ.setdefault("NPROC", "32")

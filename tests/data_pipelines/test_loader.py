@@ -1,0 +1,250 @@
+"""From pairs and frames to batches: each pair once an epoch, and any step on its own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from data_pipelines.batches import stack
+from data_pipelines.errors import InputError
+from data_pipelines.frames import FrameStore, build_store
+from data_pipelines.images import ImagePolicy
+from data_pipelines.lessons import train_tokenizer
+from data_pipelines.loader import PairRows, load_batches, plan_batches
+from data_pipelines.pairs import Pair
+from data_pipelines.prompts import PromptPolicy, end_token, time_instruction
+from data_pipelines.sampling import FramePolicy
+from data_pipelines.video import video_id
+
+Make = Callable[..., Path]
+Read = Callable[[np.ndarray], int]
+FIRST = {"a": 0, "b": 1000, "c": 2000}  # the stamp of each video's first frame
+COUNT = {"a": 40, "b": 12, "c": 3}
+FRAMES = 5
+VISUAL = 15
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(512)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, make_video: Make) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    return {
+        name: make_video(folder / f"{name}.mp4", count=COUNT[name], fps=10, first=FIRST[name])
+        for name in FIRST
+    }
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, videos: dict[str, Path]) -> FrameStore:
+    out = tmp_path_factory.mktemp("store") / "frames"
+    policies = FramePolicy(fps=100.0), ImagePolicy(size=32)
+    build_store(list(videos.values()), out, frame_policy=policies[0], image_policy=policies[1])
+    return FrameStore.open(out)
+
+
+@pytest.fixture(scope="module")
+def pairs(videos: dict[str, Path]) -> list[Pair]:
+    """Seven pairs; the longest question and the longest answer belong to different ones."""
+    one = Pair(
+        id="",
+        video_id="",
+        granularity="localized",
+        kind="colour",
+        question="What colour are the stars?",
+        chosen="The stars are red.",
+        rejected="Blue.",
+        negative="irrelevant",
+        chosen_frames=[1, 2],
+        rejected_frames=[0],
+        segment=[0.1, 0.3],
+        generator="g",
+        sampling={},
+        judge="rules",
+    )
+    return [
+        replace(
+            one,
+            id=f"pair{number}",
+            video_id=video_id(videos["abc"[number % 3]]),
+            question="What comes right after the crosses? " * (1 + number % 4),
+            rejected="The moons move left. " * (1 + number % 3),
+        )
+        for number in range(7)
+    ]
+
+
+def make_rows(
+    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer, timed: bool = False
+) -> PairRows:
+    prompts = PromptPolicy(time_instruction=timed)
+    return PairRows(pairs, store, tokenizer, frames=FRAMES, visual_tokens=VISUAL, prompts=prompts)
+
+
+@pytest.fixture(scope="module")
+def rows(pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer) -> PairRows:
+    return make_rows(pairs, store, tokenizer)
+
+
+# --------------------------------------------------------------------------------------- the plan
+
+
+@given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 8), st.integers(0, 5))
+def test_every_pair_comes_once_an_epoch(pairs: int, steps: int, batch: int, seed: int) -> None:
+    plan = plan_batches(pairs, steps=steps, batch=batch, seed=seed)
+    assert plan.shape == (steps, batch) and plan.dtype == np.int64
+    order = plan.reshape(-1)
+    for start in range(0, len(order), pairs):
+        epoch = order[start : start + pairs]
+        assert len(set(epoch.tolist())) == len(epoch) and epoch.min() >= 0 and epoch.max() < pairs
+    np.testing.assert_array_equal(plan_batches(pairs, steps=steps, batch=batch, seed=seed), plan)
+
+
+def test_seeds_and_epochs_differ() -> None:
+    plan = plan_batches(50, steps=20, batch=5, seed=1)
+    assert (plan_batches(50, steps=20, batch=5, seed=2) != plan).any()
+    assert (plan[:10] != plan[10:]).any()
+    assert (plan[:10].reshape(-1) != np.arange(50)).any()
+
+
+def test_a_longer_run_begins_as_a_shorter_one() -> None:
+    plan = plan_batches(7, steps=9, batch=4, seed=0)
+    np.testing.assert_array_equal(plan_batches(7, steps=4, batch=4, seed=0), plan[:4])
+
+
+# --------------------------------------------------------------------------------------- the rows
+
+
+def test_a_row_says_what_the_pair_says(
+    rows: PairRows, pairs: list[Pair], tokenizer: Tokenizer
+) -> None:
+    end = end_token(tokenizer)
+    for number, pair in enumerate(pairs):
+        row = rows.row(number)
+        texts = row["tokens"][(row["branch"] == 0) & (row["visual_index"] < 0)]
+        assert f"\n{pair.question}" in tokenizer.decode(texts.tolist())
+        shown = row["visual_index"][row["visual_index"] >= 0]
+        assert shown.tolist() == list(range(VISUAL))
+        for branch, text in ((1, pair.chosen), (2, pair.rejected)):
+            tokens = row["answers"][branch - 1][row["answer_mask"][branch - 1] > 0].tolist()
+            assert tokens[-1] == end
+            assert tokenizer.decode(tokens[:-1]) == text
+            assert row["tokens"][row["branch"] == branch].tolist() == tokens
+
+
+def test_all_rows_share_the_smallest_bucket(rows: PairRows, pairs: list[Pair]) -> None:
+    made = [rows.row(number) for number in range(len(pairs))]
+    prompts = max(int((row["branch"] == 0).sum()) for row in made)
+    answers = max(int(row["answer_mask"].sum(axis=1).max()) for row in made)
+    assert 0 <= rows.shape.prompt_tokens - prompts < 32
+    assert 0 <= rows.shape.answer_tokens - answers < 8
+    length = rows.shape.prompt_tokens + 2 * rows.shape.answer_tokens
+    assert {row["tokens"].shape for row in made} == {(length,)}
+
+
+def test_training_frames_are_uniform_over_the_whole_video(
+    rows: PairRows, pairs: list[Pair], videos: dict[str, Path], read_stamp: Read
+) -> None:
+    names = {video_id(path): name for name, path in videos.items()}
+    expected = {"a": [0, 9, 19, 29, 39], "b": [0, 2, 5, 8, 11], "c": [0, 0, 1, 1, 2]}
+    for number, pair in enumerate(pairs):
+        name = names[pair.video_id]
+        frames = rows.row(number)["frames"]
+        assert frames.shape == (FRAMES, 32, 32, 3) and frames.dtype == np.uint8
+        assert [read_stamp(frame) - FIRST[name] for frame in frames] == expected[name]
+
+
+def test_training_frames_do_not_depend_on_what_the_answers_were_made_from(
+    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer
+) -> None:
+    pair = pairs[0]
+    other = replace(pair, chosen_frames=[30, 31], rejected_frames=[5], segment=[3.0, 3.2])
+    swapped = replace(pair, chosen_frames=[0], rejected_frames=[1, 2], segment=None)
+    rows = make_rows([pair, other, swapped], store, tokenizer, timed=True)
+    first = rows.row(0)
+    for number in (1, 2):
+        for name, values in rows.row(number).items():
+            np.testing.assert_array_equal(values, first[name], err_msg=name)
+    # One set of frames a row, and one prompt: both answers and the reference see the same.
+    assert first["frames"].ndim == 4 and (first["branch"] == 0).any()
+
+
+def test_the_time_instruction_tells_the_training_frames(
+    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer
+) -> None:
+    row = make_rows(pairs, store, tokenizer, timed=True).row(0)
+    text = tokenizer.decode(row["tokens"][(row["branch"] == 0) & (row["visual_index"] < 0)])
+    assert time_instruction(4.0, [0.0, 0.9, 1.9, 2.9, 3.9]) in text
+
+
+def test_a_pair_without_its_video_is_refused(
+    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer
+) -> None:
+    stray = replace(pairs[1], id="stray", video_id="0" * 16)
+    with pytest.raises(InputError, match="pair stray: its video 0000000000000000 is not in"):
+        make_rows([pairs[0], stray], store, tokenizer)
+
+
+# ------------------------------------------------------------------------------------ the batches
+
+
+def as_lists(batches: list[dict[str, np.ndarray]]) -> list[dict[str, list]]:
+    return [{name: values.tolist() for name, values in batch.items()} for batch in batches]
+
+
+def test_batches_are_the_rows_of_the_plan(rows: PairRows, pairs: list[Pair]) -> None:
+    plan = plan_batches(len(pairs), steps=5, batch=3, seed=4)
+    batches = list(load_batches(rows, plan))
+    assert len(batches) == 5
+    for numbers, batch in zip(plan, batches, strict=True):
+        expected = stack([rows.row(int(number)) for number in numbers])
+        assert batch.keys() == expected.keys()
+        for name in expected:
+            assert batch[name].dtype == expected[name].dtype
+            np.testing.assert_array_equal(batch[name], expected[name])
+
+
+def test_starting_at_a_step_gives_the_rest_of_the_run(rows: PairRows, pairs: list[Pair]) -> None:
+    plan = plan_batches(len(pairs), steps=6, batch=2, seed=4)
+    reference = {pair.id: np.full((2, 8), n, np.float32) for n, pair in enumerate(pairs)}
+    whole = as_lists(list(load_batches(rows, plan, reference=reference, threads=4)))
+    assert len(whole) == 6
+    for start in range(7):
+        rest = load_batches(rows, plan, start=start, reference=reference, threads=1 + start % 3)
+        assert as_lists(list(rest)) == whole[start:]
+
+
+def test_the_reference_is_joined_by_id(rows: PairRows, pairs: list[Pair]) -> None:
+    table = {
+        pair.id: np.array([[number, 0.5], [-number, 0.25]], np.float32)
+        for number, pair in enumerate(pairs)
+    }
+    table = {name: table[name] for name in sorted(table, reverse=True)} | {"another": np.ones(1)}
+    plan = plan_batches(len(pairs), steps=4, batch=3, seed=2)
+    for numbers, batch in zip(plan, load_batches(rows, plan, reference=table), strict=True):
+        told = batch["reference_logprobs"]
+        assert told.shape == (3, 2, 2) and told.dtype == np.float32
+        assert told[:, 0, 0].tolist() == numbers.tolist()
+        assert told[:, 1, 0].tolist() == (-numbers).tolist()
+    assert "reference_logprobs" not in next(load_batches(rows, plan))
+
+
+def test_a_damaged_store_stops_the_run_with_its_own_error(
+    videos: dict[str, Path], pairs: list[Pair], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    policies = FramePolicy(fps=100.0), ImagePolicy(size=32)
+    out = tmp_path / "frames"
+    build_store(list(videos.values()), out, frame_policy=policies[0], image_policy=policies[1])
+    rows = make_rows(pairs, FrameStore.open(out), tokenizer)
+    for shard in out.glob("*array_record*"):
+        shard.unlink()
+    with pytest.raises(InputError, match="missing or damaged"):
+        list(load_batches(rows, plan_batches(len(pairs), steps=2, batch=2, seed=0)))

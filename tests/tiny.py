@@ -1,0 +1,60 @@
+"""A tiny model, random rows, and batches of them, for tests that need no weights."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+from flax import nnx
+
+from data_pipelines.batches import RowShape, make_row, stack
+from data_pipelines.prompts import Prompt
+from tpo_jax.models.presets import config_from_json, demo_model_json
+from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model, init_params
+
+VOCABULARY = 96
+
+
+def tiny_model(seed: int = 0, **language: object) -> tuple[VideoLMMConfig, nnx.GraphDef, Params]:
+    """The demo's architecture with two layers, in fp32."""
+    config = config_from_json(demo_model_json(VOCABULARY))
+    settings = {"width": 32, "mlp_width": 48, "head_width": 8, "layers": 2, "remat": False}
+    config = replace(
+        config,
+        language=replace(config.language, **(settings | language)),  # type: ignore[arg-type]
+        vision=replace(config.vision, width=16, mlp_width=24, layers=2, layers_used=2),
+    )
+    graph, _ = abstract_model(config)
+    # On the host: a training step may give the buffers it is handed away.
+    return config, graph, jax.tree.map(np.asarray, init_params(config, seed))
+
+
+def random_prompt(rng: np.random.Generator, visual: int, before: int, after: int) -> Prompt:
+    """Random text around `visual` visual tokens."""
+    length = before + visual + after
+    tokens = rng.integers(3, VOCABULARY, length).astype(np.int32)
+    index = np.full(length, -1, np.int32)
+    index[before : before + visual] = np.arange(visual)
+    return Prompt(tokens=tokens, visual_index=index)
+
+
+def random_batch(
+    config: VideoLMMConfig, seed: int, rows: int, *, frames: int = 3, branches: int = 2
+) -> dict[str, np.ndarray]:
+    """Rows of pairs with prompts and answers of different lengths, and reference log-probs."""
+    rng = np.random.default_rng(seed)
+    visual = config.tokens_per_video(frames)
+    shape = RowShape(prompt_tokens=visual + 16, answer_tokens=8)
+    made = []
+    for _ in range(rows):
+        prompt = random_prompt(rng, visual, 2, int(rng.integers(3, 13)))
+        answers = [
+            rng.integers(3, VOCABULARY, int(rng.integers(1, 9))).tolist() for _ in range(branches)
+        ]
+        made.append(make_row(prompt, answers, shape))
+    size = config.vision.image_size
+    batch = stack(made)
+    batch["frames"] = rng.integers(0, 256, (rows, frames, size, size, 3), dtype=np.uint8)
+    batch["reference_logprobs"] = (
+        -rng.uniform(0, 4, batch["answer_mask"].shape) * batch["answer_mask"]
+    ).astype(np.float32)
+    return batch

@@ -1,0 +1,99 @@
+"""The loop: a killed run ends as an undisturbed one, and bad starts are refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tiny import random_batch, tiny_model
+from tpo_jax.errors import InputError
+from tpo_jax.parallel.mesh import MeshConfig, make_mesh
+from tpo_jax.preference.losses import TPOLoss
+from tpo_jax.preference.reference import make_reference_step
+from tpo_jax.training.checkpoints import read_params
+from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, read_metrics, train
+from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer, split_frozen
+from tpo_jax.training.step import TrainState, init_state, make_train_step
+
+STEPS = 6
+
+
+def run(
+    folder: Path,
+    *,
+    stop_after: int | None = None,
+    reference: bool = True,
+    learning_rate: float = 1e-3,
+) -> TrainState:
+    """A run of six steps; `stop_after` kills it after so many."""
+    config, graph, params = tiny_model()
+    folder.mkdir(exist_ok=True)
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=learning_rate), STEPS)
+    step = make_train_step(graph, TPOLoss(), optimizer, jnp.dtype("float32"))
+    score = jax.jit(make_reference_step(graph, jnp.dtype("float32")))
+
+    def batches_from(start: int) -> Iterator[dict[str, np.ndarray]]:
+        for number in range(start, STEPS):
+            batch = random_batch(config, number, rows=2)
+            if reference:
+                batch["reference_logprobs"] = np.asarray(score(params, batch))
+            yield batch
+
+    def progress(done: int, total: int, detail: str) -> None:
+        if done == stop_after:
+            raise KeyboardInterrupt
+
+    return train(
+        init_state(*split_frozen(params, ("vision",)), optimizer),
+        step,
+        batches_from,
+        folder,
+        config=LoopConfig(steps=STEPS, save_every=2),
+        mesh=make_mesh(MeshConfig(), devices=1),
+        compute_dtype="float32",
+        checks_reference=True,
+        progress=progress,
+    )
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 5])
+def test_killed_and_resumed_is_bit_equal(tmp_path: Path, stop_after: int) -> None:
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", stop_after=stop_after)
+    resumed = run(tmp_path / "killed")
+    for ours, theirs in zip(
+        jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert read_metrics(tmp_path / "killed") == read_metrics(tmp_path / "whole")
+    stored = read_params(tmp_path / "killed" / CHECKPOINTS_FOLDER)
+    for ours, theirs in zip(
+        jax.tree.leaves(stored), jax.tree.leaves(dict(whole.params)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_first_step_starts_at_ln_2(tmp_path: Path) -> None:
+    run(tmp_path)
+    first = read_metrics(tmp_path)[0]
+    assert first["dpo_loss"] == pytest.approx(np.log(2), abs=1e-5)
+    assert first["reward_margin"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_table_of_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="reference table was not made by this model"):
+        run(tmp_path, reference=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="learning_rate"):
+        run(tmp_path, learning_rate=1e30)
+
+
+def test_no_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tpo train"):
+        read_params(tmp_path)

@@ -1,0 +1,208 @@
+"""What people import: load a checkpoint, ask it about videos.
+
+from tpo_jax.api import load, ask
+model = load("demo_base")
+print(ask(model, "clip.mp4", "What comes first in the video?"))
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from tokenizers import Tokenizer
+
+from data_pipelines.answering import Request
+from data_pipelines.batches import prompt_row, round_up, stack
+from data_pipelines.frames import FrameStore
+from data_pipelines.images import ImagePolicy
+from data_pipelines.prompts import Prompt, PromptPolicy, end_token, load_tokenizer, make_prompt
+from data_pipelines.sampling import uniform
+from data_pipelines.video import decode_frames, read_index
+from tpo_jax.errors import InputError
+from tpo_jax.generation.engine import Engine
+from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.interop.reader import read_checkpoint, read_config
+from tpo_jax.models.presets import config_from_json, image_mode
+from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
+from tpo_jax.training.step import cast
+
+ASSETS = Path(__file__).parent / "assets"
+ROWS_A_BATCH = 8
+PROMPT_BUCKET = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A checkpoint in memory: fp32 parameters, structure, tokenizer, and where it came from."""
+
+    folder: Path
+    config: VideoLMMConfig
+    graph: nnx.GraphDef
+    params: Params
+    tokenizer: Tokenizer
+    fingerprint: str
+    json: dict
+
+    @property
+    def images(self) -> ImagePolicy:
+        """How frames are resized for this model's encoder."""
+        return _image_policy(self.config)
+
+
+def find_checkpoint(name: str) -> Path:
+    """A checkpoint folder, or one that ships with the package by its name (`demo_base`)."""
+    for folder in (Path(name), ASSETS / name):
+        if (folder / "config.json").exists():
+            return folder
+    raise InputError(
+        f"{name}: no checkpoint here; give a folder with config.json, model.safetensors and "
+        "tokenizer.json, or the name demo_base"
+    )
+
+
+def checkpoint_images(name: str) -> ImagePolicy:
+    """How frames are resized for a checkpoint's encoder; reads config.json only."""
+    return _image_policy(config_from_json(read_config(find_checkpoint(name))))
+
+
+def _image_policy(config: VideoLMMConfig) -> ImagePolicy:
+    return ImagePolicy(size=config.vision.image_size, mode=image_mode(config))
+
+
+def load(name: str, *, remat: bool = False) -> LoadedModel:
+    """Load a checkpoint in the authors' layout; `remat` is for training it with less memory.
+
+    Raises:
+      InputError: the folder is missing or its files do not fit together.
+    """
+    folder = find_checkpoint(name)
+    checkpoint = read_checkpoint(folder)
+    language = replace(checkpoint.config.language, remat=remat)
+    config = replace(checkpoint.config, language=language)
+    graph, _ = abstract_model(config)
+    return LoadedModel(
+        folder=folder,
+        config=config,
+        graph=graph,
+        params=checkpoint.params,
+        tokenizer=load_tokenizer(folder),
+        fingerprint=checkpoint.fingerprint,
+        json=checkpoint.json,
+    )
+
+
+class Answerer:
+    """Answers questions about frames in memory, encoded once for all requests of a call."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        prompts: PromptPolicy,
+        sampling: SamplingConfig,
+        compute_dtype: str = "float32",
+        seed: int = 0,
+    ):
+        self._model = model
+        self._prompts = prompts
+        self._seed = seed
+        self._end = end_token(model.tokenizer)
+        self._engine = Engine(
+            model.config,
+            model.graph,
+            cast(model.params, jnp.dtype(compute_dtype)),
+            end_token=self._end,
+            sampling=sampling,
+        )
+
+    def answer_frames(
+        self,
+        frames_FHWC: np.ndarray,
+        times_F: np.ndarray,
+        duration: float,
+        requests: Sequence[Request],
+    ) -> list[str]:
+        """An answer for each request, in order; its positions index the frames given here.
+
+        `frames_FHWC` is uint8 [F, S, S, 3] at the encoder's size, `times_F` and `duration` seconds.
+        """
+        visual_MD = self._engine.encode(frames_FHWC)
+        prompts = [self._prompt(request, times_F, duration) for request in requests]
+        # Sorted by length, so that short prompts are not padded to the longest.
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].tokens))
+        answers = [""] * len(requests)
+        for start in range(0, len(order), ROWS_A_BATCH):
+            chosen = order[start : start + ROWS_A_BATCH]
+            length = round_up(max(len(prompts[i].tokens) for i in chosen), PROMPT_BUCKET)
+            filled = chosen + [chosen[-1]] * (ROWS_A_BATCH - len(chosen))  # one batch size
+            rows = stack([prompt_row(prompts[i], length) for i in filled])
+            seeds = np.array([self._row_seed(requests[i]) for i in filled], np.uint32)
+            answers_BA = self._engine.generate(visual_MD, rows, seeds)
+            for i, tokens_A in zip(chosen, answers_BA, strict=False):
+                answers[i] = self._text(tokens_A)
+        return answers
+
+    def _prompt(self, request: Request, times_F: np.ndarray, duration: float) -> Prompt:
+        positions = np.asarray(request.positions)
+        index = self._engine.visual_index(positions, len(times_F))
+        prompt = make_prompt(
+            self._model.tokenizer,
+            request.question,
+            visual_tokens=len(index),
+            policy=self._prompts,
+            duration=duration,
+            times=[float(time) for time in times_F[positions]],
+        )
+        prompt.visual_index[prompt.visual_index >= 0] = index
+        return prompt
+
+    def _row_seed(self, request: Request) -> int:
+        """A seed that belongs to the request and not to the place it got in a batch."""
+        what = f"{self._seed}|{request.question}|{list(map(int, request.positions))}"
+        return int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big")
+
+    def _text(self, tokens: np.ndarray) -> str:
+        ends = np.flatnonzero(tokens == self._end)
+        said = tokens[: ends[0]] if len(ends) else tokens
+        return self._model.tokenizer.decode([int(token) for token in said]).strip()
+
+
+class StoreAnswerer:
+    """Answers questions about the videos of a FrameStore: the `VideoModel` of the host side."""
+
+    def __init__(self, model: LoadedModel, answerer: Answerer, store: FrameStore):
+        self.name = f"{model.folder.name}@{model.fingerprint}"
+        self._answerer = answerer
+        self._store = store
+
+    def answer(self, video_id: str, requests: Sequence[Request]) -> list[str]:
+        """An answer for each request, in order."""
+        info = self._store.info(video_id)
+        frames_FHWC = self._store.frames(video_id, np.arange(len(info.times_F)))
+        return self._answerer.answer_frames(frames_FHWC, info.times_F, info.duration, requests)
+
+
+def ask(
+    model: LoadedModel,
+    video: str | Path,
+    question: str,
+    *,
+    frames: int = 32,
+    prompts: PromptPolicy | None = None,
+    sampling: SamplingConfig | None = None,
+) -> str:
+    """Ask about a video file, seen as `frames` frames uniform over its whole length."""
+    index = read_index(str(video))
+    numbers = uniform(len(index.times_F), frames)
+    unique, back = np.unique(numbers, return_inverse=True)
+    pictures = np.stack([model.images.prepare(rgb) for rgb in decode_frames(index, unique)])
+    answerer = Answerer(
+        model, prompts=prompts or PromptPolicy(), sampling=sampling or SamplingConfig()
+    )
+    request = Request(question=question, positions=np.arange(frames))
+    times_F = index.times_F[numbers]
+    return answerer.answer_frames(pictures[back], times_F, index.duration, [request])[0]

@@ -1,0 +1,81 @@
+"""`tpo curate`: FrameStore -> pairs."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipelines.artefacts import read_manifest
+from data_pipelines.curation.judge import RuleJudge
+from data_pipelines.curation.pipeline import Curator, curate
+from data_pipelines.curation.questions import RuleQuestions
+from tpo_jax.api import Answerer, StoreAnswerer, load
+from tpo_jax.cli.frames import open_frames
+from tpo_jax.cli.progress import stage_progress
+from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own options."""
+    parser.epilog = (
+        "Reads RUN_DIR/frames and the checkpoint, writes RUN_DIR/pairs: pairs.jsonl, dropped.jsonl "
+        "with the reason for each, and a manifest with the counts. Killed and run again, it goes "
+        "on with the next video."
+    )
+
+
+def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
+    """Run the verb."""
+    make_pairs(read_settings(config))
+
+
+def make_pairs(settings: RunConfig) -> None:
+    """Curate the run's frames into RUN_DIR/pairs."""
+    model = load(settings.checkpoint)
+    store = open_frames(settings, model.images, "curate")
+    answerer = Answerer(
+        model,
+        prompts=settings.prompts,
+        sampling=settings.sampling,
+        compute_dtype=settings.compute_dtype,
+        seed=settings.seed,
+    )
+    maker, judge = RuleQuestions(), RuleJudge()
+    made_from = {
+        "frames": store.fingerprint,
+        "model": model.fingerprint,
+        "prompts": as_json(settings.prompts),
+        "sampling": as_json(settings.sampling),
+        "compute_dtype": settings.compute_dtype,
+        "curate": as_json(settings.curate),
+        "seed": settings.seed,
+        "questions": maker.name,
+        "judge": judge.name,
+    }
+    out = settings.folder("pairs")
+    with stage_progress("curate", len(store.videos)) as update:
+        if is_done(out, "pairs", made_from):
+            update(len(store.videos), "done before")
+        else:
+            curator = Curator(
+                config=settings.curate,
+                store=store,
+                model=StoreAnswerer(model, answerer, store),
+                maker=maker,
+                judge=judge,
+                sampling=as_json(settings.sampling),
+            )
+            curate(curator, out, made_from, lambda done, total, detail: update(done, detail))
+    print(summary(out))
+
+
+def summary(out: Path) -> str:
+    """One line on the pairs of a folder."""
+    manifest: dict[str, Any] = read_manifest(out, "pairs")
+    mix = ", ".join(f"{count} {kind}" for kind, count in sorted(manifest["mix"].items()))
+    dropped = ", ".join(f"{count} {name}" for name, count in sorted(manifest["dropped"].items()))
+    return (
+        f"{out}: {manifest['pairs']} pairs ({mix}) of {manifest['candidates']} candidates; "
+        f"dropped: {dropped or 'none'}"
+    )

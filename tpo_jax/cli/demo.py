@@ -1,0 +1,71 @@
+"""`tpo demo`: all of TPO, from making the videos to the report."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from data_pipelines.artefacts import write_json
+from data_pipelines.synthetic import write_videos
+from tpo_jax.cli import curate, eval, export, frames, reference, report, train
+from tpo_jax.cli.progress import duration_text, stage_progress
+from tpo_jax.cli.settings import RunConfig, read_settings
+
+SPLITS = ("train", "development", "heldout")  # each with a seed of its own
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own options."""
+    parser.epilog = (
+        "Stages: videos, frames, curate, reference, train, eval, export, report. Each leaves its "
+        "artefact in RUN_DIR. What is there is not done again: a killed demo goes on where it was."
+    )
+
+
+def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
+    """Run every stage, one after another."""
+    settings = read_settings(config)
+    stages: dict[str, Callable[[RunConfig], object]] = {
+        "videos": make_videos,
+        "frames": frames.make_frames,
+        "curate": curate.make_pairs,
+        "reference": reference.make_reference,
+        "train": train.train_policy,
+        "eval": eval.evaluate,
+        "export": export.export_policy,
+        "report": report.make_report,
+    }
+    started = time.monotonic()
+    spent: dict[str, float] = {}
+    for name, stage in stages.items():
+        begun = time.monotonic()
+        stage(settings)
+        spent[name] = time.monotonic() - begun
+    _add_times(Path(settings.run_dir) / "seconds.json", spent)
+    print(f"took {duration_text(time.monotonic() - started)}")
+
+
+def make_videos(settings: RunConfig) -> None:
+    """Write the videos of every split beside each other, and their truth where only eval looks."""
+    root = Path(settings.run_dir)
+    for number, split in enumerate(SPLITS):
+        count = getattr(settings.synthetic, split)
+        with stage_progress(f"videos: {split}", count) as update:
+            write_videos(
+                root / "videos" / split,
+                root / "truth" / f"{split}.json",
+                count=count,
+                events=settings.synthetic.events,
+                seed=1000 * settings.seed + number,
+                progress=lambda done, total, detail: update(done, detail),
+            )
+            update(count)
+
+
+def _add_times(path: Path, spent: dict[str, float]) -> None:
+    """Seconds by stage over all runs of this folder. Not in the summary: that is repeatable."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, {name: before.get(name, 0.0) + seconds for name, seconds in spent.items()})

@@ -1,0 +1,119 @@
+"""`tpo demo-base`: teach the demo's base model, by plain supervision on short clips."""
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from data_pipelines.artefacts import building, check_unfinished, file_sha256, write_json
+from data_pipelines.images import ImagePolicy
+from data_pipelines.lessons import LessonPlan, lesson_batch, train_tokenizer
+from data_pipelines.loader import read_ahead
+from data_pipelines.prompts import PromptPolicy
+from tpo_jax.api import ASSETS
+from tpo_jax.cli.progress import stage_progress
+from tpo_jax.cli.settings import as_json
+from tpo_jax.errors import InputError
+from tpo_jax.interop.writer import write_checkpoint
+from tpo_jax.models.presets import config_from_json, demo_model_json, image_mode
+from tpo_jax.models.video_lmm import abstract_model, init_params
+from tpo_jax.parallel.mesh import MeshConfig, make_mesh
+from tpo_jax.preference.losses import TPOLoss
+from tpo_jax.training.loop import LoopConfig, read_metrics, train
+from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer
+from tpo_jax.training.step import init_state, make_train_step
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the base model was taught."""
+
+    seed: int = 0
+    vocabulary: int = 512
+    steps: int = 2600
+    lessons: LessonPlan = LessonPlan(seed=0, batch=64, single_events_until=300)
+    optimizer: OptimizerConfig = OptimizerConfig(
+        learning_rate=1.5e-3, warmup_ratio=0.05, weight_decay=0.01, b2=0.98, frozen=()
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own options."""
+    parser.add_argument("--out", type=Path, default=Path("runs/demo_base"), help="folder to write")
+    parser.add_argument("--steps", type=int, default=Recipe().steps, help="default: %(default)s")
+    parser.epilog = (
+        "Takes about an hour on two CPU cores. Killed and run again, it goes on from its newest "
+        "checkpoint. At the end it says whether the weights are those that ship with tpo_jax."
+    )
+
+
+def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
+    """Run the verb."""
+    if args.out.exists():
+        raise InputError(f"{args.out}: exists already; delete it or give another --out")
+    recipe = Recipe(steps=args.steps)
+    teach(recipe, args.out)
+    digest = file_sha256(args.out / WEIGHTS)
+    print(f"{args.out / WEIGHTS}: sha256 {digest}")
+    shipped = ASSETS / "demo_base" / WEIGHTS
+    if shipped.exists():
+        same = digest == file_sha256(shipped)
+        print(f"these are {'' if same else 'not '}the weights that ship with tpo_jax")
+
+
+def teach(recipe: Recipe, out: Path) -> None:
+    """Train by the recipe and write a checkpoint folder in the authors' layout."""
+    tokenizer = train_tokenizer(recipe.vocabulary)
+    model_json = demo_model_json(tokenizer.get_vocab_size())
+    config = config_from_json(model_json)
+    # It is small: time is dearer than memory.
+    config = replace(config, language=replace(config.language, remat=False))
+    graph, _ = abstract_model(config)
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
+    step = make_train_step(graph, TPOLoss(dpo_weight=0.0), optimizer, jnp.dtype("float32"))
+    batch = partial(
+        lesson_batch,
+        plan=recipe.lessons,
+        tokenizer=tokenizer,
+        images=ImagePolicy(size=config.vision.image_size, mode=image_mode(config)),
+        tokens_per_frame=config.tokens_per_frame,
+        prompts=PromptPolicy(),
+    )
+    work = out.with_name(out.name + ".training")
+    work.mkdir(parents=True, exist_ok=True)
+    check_unfinished(work, as_json(recipe))
+    with stage_progress("demo-base", recipe.steps) as update:
+        state = train(
+            init_state(init_params(config, recipe.seed), {}, optimizer),
+            step,
+            lambda start: read_ahead(batch, start, recipe.steps, threads=1),
+            work,
+            config=LoopConfig(steps=recipe.steps, save_every=100),
+            mesh=make_mesh(MeshConfig()),
+            compute_dtype="float32",
+            checks_reference=False,
+            progress=lambda done, total, detail: update(done, detail),
+        )
+    with building(out) as folder:
+        tokenizer.save(str(work / "tokenizer.json"))
+        write_checkpoint(
+            folder,
+            config=config,
+            params=state.params,
+            json=model_json,
+            dtype="float32",
+            tokenizer_files=[work / "tokenizer.json"],
+        )
+        loss = [one["sft_loss"] for one in read_metrics(work)[-100:]]
+        record = {
+            "recipe": as_json(recipe),
+            "loss_of_last_100_steps": sum(loss) / len(loss),
+            "sha256": {name: file_sha256(folder / name) for name in (WEIGHTS, "tokenizer.json")},
+        }
+        write_json(folder / "recipe.json", json.loads(json.dumps(record)))

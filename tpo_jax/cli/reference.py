@@ -1,0 +1,65 @@
+"""`tpo reference`: pairs -> table of the reference's log-probs."""
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines.artefacts import building, check_unfinished, write_manifest
+from data_pipelines.loader import load_batches
+from tpo_jax.cli.progress import stage_progress
+from tpo_jax.cli.rows import TrainingRows, read_rows
+from tpo_jax.cli.settings import RunConfig, is_done, read_settings
+from tpo_jax.parallel.mesh import batch_sharding, check_batch, make_mesh
+from tpo_jax.parallel.rules import param_shardings
+from tpo_jax.preference.reference import make_reference_step, part_path, write_part
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own options."""
+    parser.epilog = (
+        "Runs the checkpoint once over every pair of RUN_DIR/pairs, on the very rows that training "
+        "uses, and writes RUN_DIR/reference. No reference model is needed in memory while training."
+    )
+
+
+def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
+    """Run the verb."""
+    make_reference(read_settings(config))
+
+
+def make_reference(settings: RunConfig) -> None:
+    """Compute the parts that are missing; rename the folder when all are there."""
+    training = read_rows(settings, "reference")
+    out = settings.folder("reference")
+    count = len(training.rows.pairs)
+    with stage_progress("reference", count) as update:
+        if is_done(out, "reference", training.made_from):
+            update(count, "done before")
+            return
+        with building(out, resume=True) as partial:
+            check_unfinished(partial, training.made_from)
+            _compute_parts(settings, training, partial, update)
+            write_manifest(partial, "reference", training.made_from, pairs=count)
+
+
+def _compute_parts(settings: RunConfig, training: TrainingRows, partial, update) -> None:  # type: ignore[no-untyped-def]
+    mesh = make_mesh(settings.mesh)
+    size = settings.train.batch_pairs
+    check_batch(mesh, size)
+    params = jax.device_put(training.model.params, param_shardings(mesh, training.model.params))
+    step = jax.jit(make_reference_step(training.model.graph, jnp.dtype(settings.compute_dtype)))
+    pairs = training.rows.pairs
+    # The last batch is filled up with its last pair: one shape, compiled once.
+    plan = np.minimum(np.arange(-(-len(pairs) // size) * size), len(pairs) - 1).reshape(-1, size)
+    missing = [number for number in range(len(plan)) if not part_path(partial, number).exists()]
+    batches = load_batches(training.rows, plan[missing])
+    for number in missing:
+        batch = jax.device_put(next(batches), batch_sharding(mesh))
+        logprobs_N2A = np.asarray(step(params, batch))
+        known = min(size, len(pairs) - number * size)
+        ids = [pairs[int(i)].id for i in plan[number][:known]]
+        write_part(partial, number, ids, logprobs_N2A[:known])
+        update(number * size + known)

@@ -1,0 +1,192 @@
+"""`tpo report`: scores, curves and pairs -> summary.json and one page to look at."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from data_pipelines.artefacts import read_manifest, write_json, write_text
+from data_pipelines.frames import FrameStore
+from data_pipelines.pages import Page, Panel
+from data_pipelines.pairs import Pair, read_pairs
+from tpo_jax.cli.settings import RunConfig, read_settings
+from tpo_jax.training.loop import read_metrics
+
+PAIRS_SHOWN = 6
+GROUPS = ("all", "localized", "comprehensive")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own options."""
+    parser.epilog = (
+        "Writes RUN_DIR/summary.json and RUN_DIR/report.html, a single file that opens offline, "
+        "from what the other verbs left in RUN_DIR."
+    )
+
+
+def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
+    """Run the verb."""
+    make_report(read_settings(config))
+
+
+def make_report(settings: RunConfig) -> Path:
+    """Write both files, print the table; returns the page's path."""
+    summary = summarise_run(settings)
+    root = Path(settings.run_dir)
+    write_json(root / "summary.json", summary)
+    page = root / "report.html"
+    write_text(page, _page(settings, summary).render())
+    _print_table(summary["scores"])
+    print(f"report: {page}\nnumbers: {root / 'summary.json'}")
+    return page
+
+
+def summarise_run(settings: RunConfig) -> dict[str, Any]:
+    """The run's numbers; the same run gives the same numbers, whenever and however often."""
+    pairs = read_manifest(settings.folder("pairs"), "pairs")
+    metrics = read_metrics(settings.folder("train"))
+    return {
+        "scores": read_manifest(settings.folder("eval"), "eval")["scores"],
+        "pairs": {key: pairs[key] for key in ("pairs", "mix", "candidates", "dropped")},
+        "training": {"steps": len(metrics), "first": metrics[0], "last": metrics[-1]},
+        "fingerprints": {
+            kind: read_manifest(settings.folder(kind), kind)["fingerprint"]
+            for kind in ("frames", "pairs", "reference", "train", "eval", "export")
+        },
+    }
+
+
+def headline(scores: dict[str, Any]) -> str:
+    """What the table says about TPO, in words that its interval supports."""
+    gain = scores["difference"]["tpo"]["all"]
+    points = f"{_points(gain)} points"
+    if gain["low"] > 0:
+        return f"TPO answers better than the base model: {points}."
+    if gain["high"] < 0:
+        return f"TPO answers worse than the base model: {points}."
+    return f"TPO and the base model cannot be told apart: {points}, an interval that holds zero."
+
+
+def _points(gain: dict[str, float]) -> str:
+    value, low, high = (f"{100 * gain[part]:+.1f}" for part in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _print_table(scores: dict[str, Any]) -> None:
+    table = Table(
+        title=f"accuracy on {scores['items']} questions, {scores['videos']} unseen videos"
+    )
+    for column in ("questions", "count", "chance", "base", "TPO", "difference [95%]"):
+        table.add_column(column, justify="left" if column == "questions" else "right")
+    for row in _rows(scores):
+        table.add_row(*row)
+    Console().print(table)
+    print(headline(scores))
+
+
+def _rows(scores: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for group, count in scores["groups"].items():
+        chance = scores["chance"].get(group)
+        gain = scores["difference"]["tpo"].get(group)
+        rows.append(
+            [
+                group if group in GROUPS else f"  {group}",
+                str(count),
+                "" if chance is None else f"{chance:.1%}",
+                f"{scores['accuracy']['base'][group]['value']:.1%}",
+                f"{scores['accuracy']['tpo'][group]['value']:.1%}",
+                "" if gain is None else _points(gain),
+            ]
+        )
+    return rows
+
+
+def _page(settings: RunConfig, summary: dict[str, Any]) -> Page:
+    scores = summary["scores"]
+    page = Page(f"tpo_jax: {settings.run_dir}")
+    page.text(headline(scores))
+    page.heading("Accuracy on unseen long videos")
+    page.text(
+        f"{scores['items']} questions about {scores['videos']} videos, each seen as "
+        f"{settings.eval.frames} frames uniform over its length. Bars show the 95% interval over "
+        "videos; the dotted line is what guessing gives. The base model learned from short clips; "
+        "TPO trained it on pairs that it made itself, without labels."
+    )
+    groups = list(scores["groups"])
+    page.bars(
+        groups,
+        {
+            label: [
+                tuple(scores["accuracy"][key][group][part] for part in ("value", "low", "high"))
+                for group in groups
+            ]
+            for label, key in (("base", "base"), ("TPO", "tpo"))
+        },
+        [scores["chance"].get(group) for group in groups],
+    )
+    page.table(["questions", "count", "chance", "base", "TPO", "difference [95%]"], _rows(scores))
+    page.heading("Training")
+    page.text(
+        f"{summary['training']['steps']} steps of {settings.train.batch_pairs} pairs, learning "
+        f"rate {settings.train.learning_rate:g}, beta {settings.loss.beta:g}, SFT weight "
+        f"{settings.loss.sft_weight:g}. Every pair shows the same {settings.train_frames} frames "
+        "of the whole video for both answers."
+    )
+    metrics = read_metrics(settings.folder("train"))
+    steps = [int(one["step"]) for one in metrics]
+
+    def series(*names: str) -> dict[str, tuple[list[int], list[float]]]:
+        return {
+            name: (steps, [one[name] for one in metrics]) for name in names if name in metrics[0]
+        }
+
+    page.curves(
+        [
+            Panel(title="Loss", y_label="nats", series=series("loss", "dpo_loss", "sft_loss")),
+            Panel(title="Reward margin", y_label="reward", series=series("reward_margin")),
+            Panel(title="Reward accuracy", y_label="share", series=series("reward_accuracy")),
+            Panel(
+                title="Log-probs",
+                y_label="nats an answer",
+                series=series("logprob_chosen", "logprob_rejected"),
+            ),
+        ]
+    )
+    page.heading("Pairs")
+    counts = summary["pairs"]
+    mix = ", ".join(f"{count} {kind}" for kind, count in sorted(counts["mix"].items()))
+    page.text(f"{counts['pairs']} pairs ({mix}) out of {counts['candidates']} candidates.")
+    dropped = sorted(counts["dropped"].items(), key=lambda item: -item[1])
+    page.table(["dropped by", "candidates"], [[name, count] for name, count in dropped])
+    store = FrameStore.open(settings.folder("frames"))
+    for pair in _sample(read_pairs(settings.folder("pairs") / "pairs.jsonl")):
+        _show_pair(page, pair, store)
+    return page
+
+
+def _sample(pairs: list[Pair]) -> list[Pair]:
+    """The first few of each granularity."""
+    half = PAIRS_SHOWN // 2
+    kinds = sorted({pair.granularity for pair in pairs}, reverse=True)
+    return [p for kind in kinds for p in [q for q in pairs if q.granularity == kind][:half]]
+
+
+def _show_pair(page: Page, pair: Pair, store: FrameStore) -> None:
+    info = store.info(pair.video_id)
+    where = (
+        "" if pair.segment is None else f", segment {pair.segment[0]:.0f}-{pair.segment[1]:.0f} s"
+    )
+    page.text(f"{pair.granularity} ({pair.negative}){where}, {info.names[0]}\n{pair.question}")
+    for label, answer, positions in (
+        ("chosen", pair.chosen, pair.chosen_frames),
+        ("rejected", pair.rejected, pair.rejected_frames),
+    ):
+        page.contact_sheet(
+            store.frames(pair.video_id, positions),
+            [f"{info.times_F[position]:.1f} s" for position in positions],
+            caption=f"{label}: {answer}",
+        )

@@ -1,0 +1,113 @@
+"""The whole config as dataclasses, and where a run keeps its artefacts."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from data_pipelines.artefacts import check_made_from, read_manifest
+from data_pipelines.curation.pipeline import CurateConfig
+from data_pipelines.prompts import PromptPolicy
+from data_pipelines.sampling import FramePolicy
+from tpo_jax.cli.config import to_dataclass
+from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.parallel.mesh import MeshConfig
+from tpo_jax.preference.losses import TPOLoss
+from tpo_jax.training.loop import LoopConfig
+from tpo_jax.training.optimizer import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(OptimizerConfig, LoopConfig):
+    """Optimizer, loop, and pairs a step. `steps=0` means `epochs` over the pairs.
+
+    `remat` computes activations again going backward: less memory, more time.
+    """
+
+    batch_pairs: int
+    epochs: int = 1
+    remat: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Scoring on synthetic videos: their folder, the truth's side file, questions a video."""
+
+    videos: str
+    truth: str
+    frames: int = 32
+    localized_per_video: int = 4
+    comprehensive_per_video: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Number format of the exported weights."""
+
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticConfig:
+    """Videos the demo makes for itself, by split, and (fewest, most) events in each."""
+
+    train: int
+    development: int
+    heldout: int
+    events: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run. `train_frames` frames, uniform over the whole video, are shown for both answers."""
+
+    run_dir: str
+    videos: str
+    checkpoint: str
+    seed: int
+    workers: int
+    train_frames: int
+    compute_dtype: Literal["float32", "bfloat16"]
+    frames: FramePolicy
+    prompts: PromptPolicy
+    sampling: SamplingConfig
+    curate: CurateConfig
+    mesh: MeshConfig
+    loss: TPOLoss
+    train: TrainConfig
+    eval: EvalConfig
+    export: ExportConfig
+    synthetic: SyntheticConfig
+
+    def folder(self, artefact: str) -> Path:
+        """Where this run keeps `frames`, `pairs`, `reference`, `train`, `eval`, `export`."""
+        return Path(self.run_dir) / artefact
+
+
+def read_settings(config: ConfigDict | None) -> RunConfig:
+    """The config of a verb as dataclasses, strictly checked."""
+    assert config is not None
+    return to_dataclass(RunConfig, config)
+
+
+def as_json(settings: Any) -> dict[str, Any]:
+    """A dataclass as it is recorded in a manifest."""
+    return dataclasses.asdict(settings)
+
+
+def is_done(folder: Path, kind: str, made_from: Mapping[str, Any]) -> bool:
+    """Whether the artefact is there, whole, and made from exactly this.
+
+    Raises:
+      InputError: it is there but was made from something else; says what differs.
+    """
+    if not folder.exists():
+        return False
+    manifest = read_manifest(folder, kind)
+    mend = f"delete {folder} (and what was made from it), or use another config.run_dir"
+    check_made_from(folder, manifest["made_from"], made_from, mend)
+    return True

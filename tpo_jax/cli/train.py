@@ -1,0 +1,105 @@
+"""`tpo train`: pairs and reference -> checkpoint."""
+
+import argparse
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines.artefacts import (
+    building,
+    check_made_from,
+    check_unfinished,
+    read_manifest,
+    write_manifest,
+)
+from data_pipelines.loader import load_batches, plan_batches
+from tpo_jax.cli.progress import stage_progress
+from tpo_jax.cli.rows import TrainingRows, read_rows
+from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
+from tpo_jax.errors import InputError
+from tpo_jax.parallel.mesh import check_batch, make_mesh
+from tpo_jax.parallel.rules import param_shardings
+from tpo_jax.preference.reference import read_table
+from tpo_jax.training.loop import LoopConfig, train
+from tpo_jax.training.optimizer import make_optimizer, split_frozen
+from tpo_jax.training.step import init_state, make_train_step
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own options."""
+    parser.epilog = (
+        "Trains on RUN_DIR/pairs with RUN_DIR/reference and writes RUN_DIR/train: Orbax "
+        "checkpoints, metrics.jsonl and TensorBoard curves. Killed and run again, it goes on from "
+        "the newest checkpoint and ends with the same weights."
+    )
+
+
+def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
+    """Run the verb."""
+    train_policy(read_settings(config))
+
+
+def train_made_from(settings: RunConfig, training: TrainingRows, steps: int) -> dict:
+    """What a training run depends on. What changes only time and memory is left out."""
+    recipe = as_json(replace(settings.train, steps=steps))
+    for name in ("save_every", "epochs", "remat"):
+        del recipe[name]
+    return training.made_from | {
+        "loss": as_json(settings.loss),
+        "train": recipe,
+        "seed": settings.seed,
+    }
+
+
+def train_policy(settings: RunConfig) -> None:
+    """Train to the end, from wherever an earlier run of the same config stopped."""
+    training = read_rows(settings, "train")
+    pairs = len(training.rows.pairs)
+    size = settings.train.batch_pairs
+    steps = settings.train.steps or max(1, settings.train.epochs * pairs // size)
+    made_from = train_made_from(settings, training, steps)
+    out = settings.folder("train")
+    with stage_progress("train", steps) as update:
+        if is_done(out, "train", made_from):
+            update(steps, "done before")
+            return
+        reference = _read_reference(settings, training) if settings.loss.needs_reference else None
+        mesh = make_mesh(settings.mesh)
+        check_batch(mesh, size)
+        plan = plan_batches(pairs, steps=steps, batch=size, seed=settings.seed)
+        params = jax.device_put(training.model.params, param_shardings(mesh, training.model.params))
+        optimizer = make_optimizer(settings.train, steps)
+        step = make_train_step(
+            training.model.graph, settings.loss, optimizer, jnp.dtype(settings.compute_dtype)
+        )
+        with building(out, resume=True) as partial:
+            check_unfinished(partial, made_from)
+            train(
+                init_state(*split_frozen(params, settings.train.frozen), optimizer),
+                step,
+                lambda start: load_batches(training.rows, plan, start=start, reference=reference),
+                partial,
+                config=LoopConfig(steps=steps, save_every=settings.train.save_every),
+                mesh=mesh,
+                compute_dtype=settings.compute_dtype,
+                checks_reference=settings.loss.needs_reference,
+                progress=lambda done, total, detail: update(done, detail),
+            )
+            write_manifest(partial, "train", made_from, steps=steps, pairs=pairs)
+
+
+def _read_reference(settings: RunConfig, training: TrainingRows) -> dict[str, np.ndarray]:
+    folder = settings.folder("reference")
+    manifest = read_manifest(folder, "reference")
+    mend = f"delete {folder} and run `tpo reference` again"
+    check_made_from(folder, manifest["made_from"], training.made_from, mend)
+    table = read_table(folder)
+    lacking = [pair.id for pair in training.rows.pairs if pair.id not in table]
+    if lacking:
+        raise InputError(
+            f"{folder}: has no log-probs for {len(lacking)} pairs (first: {lacking[0]}); {mend}"
+        )
+    return table

@@ -1,0 +1,1 @@
+"""Checkpoints in the authors' PyTorch format: names, reading, writing."""

@@ -1,0 +1,164 @@
+"""The decoder: Qwen2, or Llama-style by its settings (q/k/v bias, rope theta, tied head)."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from tpo_jax.attention import Layout, attend
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfig:
+    """Shape and settings of the decoder; `vocab_rows` is the row count of the embedding.
+
+    `remat` trades time for memory: activations inside a layer are computed again going backward.
+    """
+
+    vocab_rows: int
+    width: int
+    mlp_width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    rope_theta: float
+    norm_eps: float
+    qkv_bias: bool
+    tied_embeddings: bool
+    remat: bool = True
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class KVCache:
+    """Keys and values of every layer, [L, B, S, K, E]."""
+
+    k: Float[Array, "L B S K E"]
+    v: Float[Array, "L B S K E"]
+
+
+def empty_cache(config: LanguageConfig, batch: int, length: int, dtype: jnp.dtype) -> KVCache:
+    """A cache of zeros for `length` tokens a row."""
+    shape = (config.layers, batch, length, config.kv_heads, config.head_width)
+    return KVCache(k=jnp.zeros(shape, dtype), v=jnp.zeros(shape, dtype))
+
+
+def rotate(
+    x_BTHE: Float[Array, "B T H E"], positions_BT: Int[Array, "B T"], theta: float
+) -> Float[Array, "B T H E"]:
+    """Rotary embedding in the half-split layout; angles in fp32, cos and sin cast to x's dtype."""
+    half = x_BTHE.shape[-1] // 2
+    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions_BT[..., None].astype(jnp.float32) * frequency
+    cos = jnp.cos(angle)[:, :, None].astype(x_BTHE.dtype)
+    sin = jnp.sin(angle)[:, :, None].astype(x_BTHE.dtype)
+    first, second = x_BTHE[..., :half], x_BTHE[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+class RMSNorm(nnx.Module):
+    """x / rms(x) in fp32, cast back, then scaled: the order Qwen2 has it in."""
+
+    def __init__(self, width: int, eps: float):
+        self.scale = nnx.Param(jnp.ones(width))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """Normalise the last axis."""
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        return self.scale[...] * y.astype(x.dtype)
+
+
+class DecoderLayer(nnx.Module):
+    """Pre-norm layer: grouped-query attention with rope, then SwiGLU."""
+
+    def __init__(self, config: LanguageConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        width, bias = config.width, config.qkv_bias
+        q_width = config.heads * config.head_width
+        kv_width = config.kv_heads * config.head_width
+        self.norm1 = RMSNorm(width, config.norm_eps)
+        self.norm2 = RMSNorm(width, config.norm_eps)
+        self.q = nnx.Linear(width, q_width, use_bias=bias, rngs=rngs)
+        self.k = nnx.Linear(width, kv_width, use_bias=bias, rngs=rngs)
+        self.v = nnx.Linear(width, kv_width, use_bias=bias, rngs=rngs)
+        self.out = nnx.Linear(q_width, width, use_bias=False, rngs=rngs)
+        self.gate = nnx.Linear(width, config.mlp_width, use_bias=False, rngs=rngs)
+        self.up = nnx.Linear(width, config.mlp_width, use_bias=False, rngs=rngs)
+        self.down = nnx.Linear(config.mlp_width, width, use_bias=False, rngs=rngs)
+
+    def __call__(
+        self,
+        x_BTD: Float[Array, "B T D"],
+        positions_BT: Int[Array, "B T"],
+        layout: Layout,
+        cache: KVCache | None,
+        write_at: Int[Array, ""] | int,
+    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        """One layer. Keys go into this layer's cache [B, S, K, E], if given, from `write_at` on."""
+        theta = self.config.rope_theta
+        y = self.norm1(x_BTD)
+        q = rearrange(self.q(y), "B T (H E) -> B T H E", E=self.config.head_width)
+        k = rearrange(self.k(y), "B T (K E) -> B T K E", E=self.config.head_width)
+        v = rearrange(self.v(y), "B T (K E) -> B T K E", E=self.config.head_width)
+        q, k = rotate(q, positions_BT, theta), rotate(k, positions_BT, theta)
+        if cache is not None:
+            k = jax.lax.dynamic_update_slice_in_dim(cache.k, k, write_at, axis=1)
+            v = jax.lax.dynamic_update_slice_in_dim(cache.v, v, write_at, axis=1)
+            cache = KVCache(k=k, v=v)
+        x_BTD = x_BTD + self.out(rearrange(attend(q, k, v, layout), "B T H E -> B T (H E)"))
+        y = self.norm2(x_BTD)
+        return x_BTD + self.down(jax.nn.silu(self.gate(y)) * self.up(y)), cache
+
+
+class Decoder(nnx.Module):
+    """Embeddings in, hidden states out; logits are asked for where they are needed."""
+
+    def __init__(self, config: LanguageConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.embed = nnx.Embed(config.vocab_rows, config.width, rngs=rngs)
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        if not config.tied_embeddings:
+            self.head = nnx.Linear(config.width, config.vocab_rows, use_bias=False, rngs=rngs)
+
+        @nnx.vmap
+        def make(key: jax.Array) -> DecoderLayer:
+            return DecoderLayer(config, rngs=nnx.Rngs(key))
+
+        self.layers = make(jax.random.split(rngs.params(), config.layers))
+
+    def __call__(
+        self,
+        x_BTD: Float[Array, "B T D"],
+        positions_BT: Int[Array, "B T"],
+        layout: Layout,
+        cache: KVCache | None = None,
+        write_at: Int[Array, ""] | int = 0,
+    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        """Final normed hidden states, and the cache with these tokens written (None without one).
+
+        Layers are scanned; with `remat` only the input of each is kept for the backward pass.
+        """
+        graph, stacked = nnx.split(self.layers)
+
+        def body(x, layer_and_cache):  # type: ignore[no-untyped-def]
+            layer, layer_cache = layer_and_cache
+            return nnx.merge(graph, layer)(x, positions_BT, layout, layer_cache, write_at)
+
+        if self.config.remat:
+            body = jax.checkpoint(body)
+        x_BTD, cache = jax.lax.scan(body, x_BTD, (stacked, cache))
+        return self.norm(x_BTD), cache
+
+    def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """Scores over the vocabulary rows, fp32."""
+        if self.config.tied_embeddings:
+            kernel = self.embed.embedding[...].T
+        else:
+            kernel = self.head.kernel[...]
+        return jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)

@@ -1,0 +1,110 @@
+"""The whole model: frames and tokens in, hidden states and logits out."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt8
+
+from tpo_jax.attention import Layout
+from tpo_jax.models.language import Decoder, KVCache, LanguageConfig
+from tpo_jax.models.projector import Projector
+from tpo_jax.models.vision import VisionConfig, VisionTower
+from tpo_jax.models.visual_tokens import VisualTokensConfig, frame_tokens, video_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoLMMConfig:
+    """The four parts' settings."""
+
+    vision: VisionConfig
+    language: LanguageConfig
+    visual_tokens: VisualTokensConfig
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Visual tokens of one frame, newlines included."""
+        return self.visual_tokens.tokens_per_frame(self.vision.side)
+
+    def tokens_per_video(self, frames: int) -> int:
+        """Visual tokens of a video shown as `frames` frames."""
+        return self.visual_tokens.tokens_per_video(self.vision.side, frames)
+
+
+class VideoLMM(nnx.Module):
+    """Vision tower, projector, pooling with newlines, decoder."""
+
+    def __init__(self, config: VideoLMMConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        width = config.language.width
+        self.vision = VisionTower(config.vision, rngs=rngs)
+        self.projector = Projector(config.vision.width, width, rngs=rngs)
+        self.language = Decoder(config.language, rngs=rngs)
+        if config.visual_tokens.newline != "none":
+            noise = jax.random.normal(rngs.params(), (width,))
+            self.newline = nnx.Param(noise * width**-0.5)
+
+    def _newline(self) -> Float[Array, " D"] | None:
+        return None if self.config.visual_tokens.newline == "none" else self.newline[...]
+
+    def encode_frames(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F N D"]:
+        """Visual tokens of each frame: tower, projector, pooling, newlines in the frame."""
+        patches = self.projector(self.vision(frames_FHWC))
+        return frame_tokens(patches, self._newline(), self.config.visual_tokens)
+
+    def encode_videos(self, frames_BFHWC: UInt8[Array, "B F H W 3"]) -> Float[Array, "B M D"]:
+        """Visual tokens of whole videos, in one sequence each."""
+        batch = frames_BFHWC.shape[0]
+        tokens = self.encode_frames(rearrange(frames_BFHWC, "B F H W C -> (B F) H W C"))
+        return self.join_frames(rearrange(tokens, "(B F) N D -> B F N D", B=batch))
+
+    def join_frames(self, tokens_BFND: Float[Array, "B F N D"]) -> Float[Array, "B M D"]:
+        """Tokens of chosen frames as one video (adds the end newline where the family has one)."""
+        return video_tokens(tokens_BFND, self._newline(), self.config.visual_tokens)
+
+    def embed(
+        self,
+        tokens_BT: Int[Array, "B T"],
+        visual_BMD: Float[Array, "B M D"],
+        visual_index_BT: Int[Array, "B T"],
+    ) -> Float[Array, "B T D"]:
+        """Embeddings of a row: visual token `visual_index` where that is >= 0, else the text."""
+        text = self.language.embed(tokens_BT)
+        index = jnp.maximum(visual_index_BT, 0)[..., None]
+        visual = jnp.take_along_axis(visual_BMD.astype(text.dtype), index, axis=1)
+        return jnp.where(visual_index_BT[..., None] >= 0, visual, text)
+
+    def __call__(
+        self,
+        tokens_BT: Int[Array, "B T"],
+        visual_BMD: Float[Array, "B M D"],
+        visual_index_BT: Int[Array, "B T"],
+        positions_BT: Int[Array, "B T"],
+        layout: Layout,
+        cache: KVCache | None = None,
+    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        """Final hidden states of a row (and the cache with the row written from its start)."""
+        x_BTD = self.embed(tokens_BT, visual_BMD, visual_index_BT)
+        return self.language(x_BTD, positions_BT, layout, cache)
+
+    def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """Scores over the vocabulary rows, fp32."""
+        return self.language.logits(hidden)
+
+
+Params = dict  # nested plain dict of arrays, as nnx.to_pure_dict makes it
+
+
+def abstract_model(config: VideoLMMConfig) -> tuple[nnx.GraphDef, Params]:
+    """The model's structure, and its parameters as shapes only: nothing is allocated."""
+    model = nnx.eval_shape(lambda: VideoLMM(config, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+    return graph, nnx.to_pure_dict(state)
+
+
+def init_params(config: VideoLMMConfig, seed: int) -> Params:
+    """Random fp32 parameters."""
+    _, state = nnx.split(VideoLMM(config, rngs=nnx.Rngs(seed)))
+    return nnx.to_pure_dict(state)

@@ -1,0 +1,140 @@
+"""One vision transformer; SigLIP and CLIP are two settings of it.
+
+SigLIP (transformers `SiglipVisionModel`): no class token, no norm before the layers, biased
+patches, tanh GELU. CLIP (`CLIPVisionModel`): class token, a norm before the layers, no patch bias,
+quick GELU. The features handed on are the raw residual stream after `layers_used` layers: the norm
+after the last layer, and layers beyond, are stored for lossless export but never run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from tpo_jax.attention import attend
+
+GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Shape and settings of the tower. `layers` are stored, the first `layers_used` are run."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    mlp_width: int
+    heads: int
+    layers: int
+    layers_used: int
+    norm_eps: float
+    activation: str
+    class_token: bool
+    pre_norm: bool
+    patch_bias: bool
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+    frames_per_chunk: int = 16
+
+    @property
+    def side(self) -> int:
+        """Patches along one edge; pixels beyond the last whole patch are never read."""
+        return self.image_size // self.patch_size
+
+
+class VisionLayer(nnx.Module):
+    """Pre-norm transformer layer with full attention."""
+
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        width, eps = config.width, config.norm_eps
+        self.config = config
+        # The fast variance formula loses digits that parity with PyTorch needs.
+        self.norm1 = nnx.LayerNorm(width, epsilon=eps, use_fast_variance=False, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(width, epsilon=eps, use_fast_variance=False, rngs=rngs)
+        self.q = nnx.Linear(width, width, rngs=rngs)
+        self.k = nnx.Linear(width, width, rngs=rngs)
+        self.v = nnx.Linear(width, width, rngs=rngs)
+        self.out = nnx.Linear(width, width, rngs=rngs)
+        self.fc1 = nnx.Linear(width, config.mlp_width, rngs=rngs)
+        self.fc2 = nnx.Linear(config.mlp_width, width, rngs=rngs)
+
+    def __call__(self, x_FPD: Float[Array, "F P D"]) -> Float[Array, "F P D"]:
+        """One layer over the patches of each frame."""
+        y = self.norm1(x_FPD)
+        q, k, v = (
+            rearrange(proj(y), "F P (H E) -> F P H E", H=self.config.heads)
+            for proj in (self.q, self.k, self.v)
+        )
+        x_FPD = x_FPD + self.out(rearrange(attend(q, k, v), "F P H E -> F P (H E)"))
+        gelu = GELUS[self.config.activation]
+        return x_FPD + self.fc2(gelu(self.fc1(self.norm2(x_FPD))))
+
+
+class VisionTower(nnx.Module):
+    """Frames to patch features."""
+
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        patch_pixels = config.patch_size**2 * 3
+        positions = config.side**2 + int(config.class_token)
+        self.patch = nnx.Linear(patch_pixels, config.width, use_bias=config.patch_bias, rngs=rngs)
+        self.positions = nnx.Embed(positions, config.width, rngs=rngs)
+        if config.class_token:
+            self.class_token = nnx.Param(jnp.zeros(config.width))
+        if config.pre_norm:
+            self.pre_norm = self._norm(rngs)
+        self.post_norm = self._norm(rngs)  # stored, never run
+
+        @nnx.vmap
+        def make(key: jax.Array) -> VisionLayer:
+            return VisionLayer(config, rngs=nnx.Rngs(key))
+
+        self.layers = make(jax.random.split(rngs.params(), config.layers))
+
+    def _norm(self, rngs: nnx.Rngs) -> nnx.LayerNorm:
+        config = self.config
+        return nnx.LayerNorm(
+            config.width, epsilon=config.norm_eps, use_fast_variance=False, rngs=rngs
+        )
+
+    def __call__(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F P D"]:
+        """Features [F, side*side, width] of uint8 frames, `frames_per_chunk` at a time."""
+        chunk = self.config.frames_per_chunk
+        if chunk <= 0 or frames_FHWC.shape[0] <= chunk:
+            return self._encode(frames_FHWC)
+        graph, state = nnx.split(self)
+        one = lambda frame_HWC: nnx.merge(graph, state)._encode(frame_HWC[None])[0]  # noqa: E731
+        return jax.lax.map(one, frames_FHWC, batch_size=chunk)
+
+    def _encode(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F P D"]:
+        config = self.config
+        dtype = self.positions.embedding[...].dtype
+        mean = jnp.asarray(config.image_mean, jnp.float32)
+        std = jnp.asarray(config.image_std, jnp.float32)
+        pixels = ((frames_FHWC.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
+        read = config.side * config.patch_size
+        patches = rearrange(
+            pixels[:, :read, :read],
+            "F (h p) (w q) C -> F (h w) (p q C)",
+            p=config.patch_size,
+            q=config.patch_size,
+        )
+        x = self.patch(patches)
+        if config.class_token:
+            first = jnp.broadcast_to(self.class_token[...], (x.shape[0], 1, config.width))
+            x = jnp.concatenate([first, x], axis=1)
+        x = x + self.positions.embedding[...]
+        if config.pre_norm:
+            x = self.pre_norm(x)
+        graph, stacked = nnx.split(self.layers)
+        used = jax.tree.map(lambda leaf: leaf[: config.layers_used], stacked)
+        x, _ = jax.lax.scan(lambda x, layer: (nnx.merge(graph, layer)(x), None), x, used)
+        return x[:, 1:] if config.class_token else x

@@ -1,0 +1,56 @@
+"""Log-probs of the reference, computed once before training and joined to pairs by id.
+
+The reference is the model as it was before the first step, so its log-probs on fixed rows never
+change. Stored as parts of a batch each, so that a killed run computes only what is missing.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tpo_jax.errors import InputError
+from tpo_jax.models.video_lmm import Params
+from tpo_jax.preference.logprobs import Batch, answer_logprobs
+from tpo_jax.training.step import cast
+
+ReferenceStep = Callable[[Params, Batch], jax.Array]
+
+
+def make_reference_step(graph: nnx.GraphDef, compute_dtype: jnp.dtype) -> ReferenceStep:
+    """(params, batch) -> log-probs fp32 [B, 2, A]; the same forward as in the training step."""
+
+    def reference_step(params: Params, batch: Batch) -> jax.Array:
+        return answer_logprobs(nnx.merge(graph, cast(params, compute_dtype)), batch)
+
+    return reference_step
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Where batch `number` of the table is stored."""
+    return folder / f"part-{number:05d}.npz"
+
+
+def write_part(folder: Path, number: int, ids: list[str], logprobs_N2A: np.ndarray) -> None:
+    """Store one batch; the file appears under its name only when whole."""
+    path = part_path(folder, number)
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, ids=np.array(ids), logprobs=logprobs_N2A.astype(np.float32))
+    temporary.replace(path)
+
+
+def read_table(folder: Path) -> dict[str, np.ndarray]:
+    """Pair id -> log-probs fp32 [2, A]."""
+    table: dict[str, np.ndarray] = {}
+    for path in sorted(folder.glob("part-*.npz")):
+        try:
+            with np.load(path) as part:
+                table |= dict(zip(map(str, part["ids"]), part["logprobs"], strict=True))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({error}); delete {folder} and run `tpo reference` again"
+            ) from error
+    return table
