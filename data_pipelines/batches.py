@@ -54,9 +54,17 @@ def prompt_row(prompt: Prompt, length: int, *, name: str = "prompt") -> dict[str
 
 
 def make_row(
-    prompt: Prompt, answers: Sequence[Sequence[int]], shape: RowShape, *, name: str = "pair"
+    prompt: Prompt,
+    answers: Sequence[Sequence[int]],
+    shape: RowShape,
+    *,
+    unsupervised: Sequence[int] | None = None,
+    name: str = "pair",
 ) -> dict[str, np.ndarray]:
     """The arrays of one row, T = P + K * A for K answers.
+
+    `unsupervised` is, for each answer, how many of its first tokens are given and not learned: with
+    the question in the branch, several questions share one prompt that ends with the video.
 
     Returns:
       tokens, visual_index, positions, branch: int32 [T]; answers: int32 [K, A] target ids;
@@ -76,7 +84,7 @@ def make_row(
                 f"{shape.answer_tokens}"
             )
         targets[number, : len(answer)] = answer
-        mask[number, : len(answer)] = 1
+        mask[number, unsupervised[number] if unsupervised else 0 : len(answer)] = 1
         branch = np.where(places < len(answer), number + 1, PAD_BRANCH).astype(np.int32)
         parts.append(
             {

@@ -1,5 +1,5 @@
-"""What the demo's base model is taught from: short synthetic clips, each with a question and
-answer.
+"""What the demo's base model is taught from: short synthetic clips, with questions and
+answers.
 
 The clips are drawn and never written to a file: the lessons are endless, and given by a seed.
 They tell of one to three events in at most `MAX_FRAMES` frames; a long video is never shown. That
@@ -18,9 +18,9 @@ from data_pipelines.prompts import (
     AFTER_QUESTION,
     BEFORE_VIDEO,
     SPECIAL_TOKENS,
-    PromptPolicy,
     answer_tokens,
-    make_prompt,
+    question_tokens,
+    video_prompt,
 )
 from data_pipelines.synthetic import Shown, draw, draw_events, draw_scene, draw_timeline
 from data_pipelines.synthetic_events import (
@@ -37,16 +37,7 @@ from data_pipelines.synthetic_events import (
 FRAME_COUNTS = (6, 9, 12)
 MAX_FRAMES = max(FRAME_COUNTS)
 MOST_EVENTS = 3
-ANSWER_TOKENS = 24
-TEXT_TOKENS = 32  # the template and the longest question fit in this
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """Frames uint8 [F, S, S, 3] with what is asked about them."""
-
-    frames: np.ndarray
-    question: Question
+BRANCH_TOKENS = 40  # the longest question and the longest answer fit in this
 
 
 def train_tokenizer(vocabulary: int) -> Tokenizer:
@@ -118,11 +109,13 @@ def _frames_of(shown: Shown, times: np.ndarray) -> int:
 class LessonPlan:
     """Which lessons are given: batch n follows from (seed, n) alone.
 
-    `single_events_until` batches show one event in two frames; then `FRAME_COUNTS` take turns.
+    A batch has `clips` clips with `questions` questions each. The first `single_events_until`
+    batches show one event in two frames; then `FRAME_COUNTS` take turns.
     """
 
     seed: int
-    batch: int
+    clips: int
+    questions: int
     single_events_until: int
 
 
@@ -133,23 +126,24 @@ def lesson_batch(
     *,
     images: ImagePolicy,
     tokens_per_frame: int,
-    prompts: PromptPolicy,
 ) -> dict[str, np.ndarray]:
-    """Batch `step` of the plan: stacked rows of one answer each, and `frames`."""
+    """Batch `step` of the plan: stacked rows, one a clip, and `frames`.
+
+    The prompt of a row ends with the video. Each question is a branch of the row with its answer,
+    so that a clip is computed once for all of them; only the answers are supervised.
+    """
     rng = np.random.default_rng([plan.seed, step])
     single = step < plan.single_events_until
     frames = 2 if single else FRAME_COUNTS[step % len(FRAME_COUNTS)]
-    visual = frames * tokens_per_frame
-    shape = RowShape(prompt_tokens=visual + TEXT_TOKENS, answer_tokens=ANSWER_TOKENS)
+    prompt = video_prompt(tokenizer, visual_tokens=frames * tokens_per_frame)
+    shape = RowShape(prompt_tokens=len(prompt.tokens), answer_tokens=BRANCH_TOKENS)
     rows = []
-    for _ in range(plan.batch):
-        lesson = _draw_lesson(rng, frames, images)
-        prompt = make_prompt(tokenizer, lesson.question.text, visual_tokens=visual, policy=prompts)
-        answer = answer_tokens(tokenizer, lesson.question.answer)
-        rows.append(make_row(prompt, [answer], shape) | {"frames": lesson.frames})
+    for _ in range(plan.clips):
+        pictures, events = draw_clip(rng, frames, images)
+        questions = [draw_question(rng, events) for _ in range(plan.questions)]
+        asked = [question_tokens(tokenizer, question.text) for question in questions]
+        told = [answer_tokens(tokenizer, question.answer) for question in questions]
+        branches = [[*one, *other] for one, other in zip(asked, told, strict=True)]
+        row = make_row(prompt, branches, shape, unsupervised=[len(one) for one in asked])
+        rows.append(row | {"frames": pictures})
     return stack(rows)
-
-
-def _draw_lesson(rng: np.random.Generator, frames: int, images: ImagePolicy) -> Lesson:
-    pictures, events = draw_clip(rng, frames, images)
-    return Lesson(frames=pictures, question=draw_question(rng, events))

@@ -54,8 +54,8 @@ def read_pairs(path: Path) -> list[Pair]:
     """Read JSON lines.
 
     Raises:
-      InputError: no or an empty file, a line that is no pair, or two pairs of one id; names the line and
-        the field.
+      InputError: no or an empty file, a line that is no pair, or two pairs of one id; names the
+        line and the field.
     """
     if not path.exists():
         raise InputError(f"{path}: not found; `tpo curate` makes it")

@@ -82,8 +82,33 @@ def make_prompt(
 ) -> Prompt:
     """The prompt of one question on a video of `visual_tokens` tokens."""
     said = f"{time_instruction(duration, times)}\n" if policy.time_instruction else ""
-    before = tokenizer.encode(BEFORE_VIDEO).ids
-    after = tokenizer.encode(f"\n{said}{question}{AFTER_QUESTION}").ids
+    return _around_video(tokenizer, visual_tokens, question_tokens(tokenizer, said + question))
+
+
+def video_prompt(tokenizer: Tokenizer, *, visual_tokens: int) -> Prompt:
+    """The prompt up to the end of the video; `question_tokens` go on from there."""
+    return _around_video(tokenizer, visual_tokens, [])
+
+
+def question_tokens(tokenizer: Tokenizer, question: str) -> list[int]:
+    """Ids from the end of the video to where the answer begins.
+
+    Raises:
+      InputError: the question holds a token of the template, which would end the turn.
+    """
+    for token in SPECIAL_TOKENS:
+        if token in question:
+            raise InputError(f"question {question!r}: holds {token}, a token of the template")
+    return _encode(tokenizer, f"\n{question}{AFTER_QUESTION}")
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    # A tokenizer may be set to begin every text with a token of its own; here texts are joined.
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _around_video(tokenizer: Tokenizer, visual_tokens: int, after: list[int]) -> Prompt:
+    before = _encode(tokenizer, BEFORE_VIDEO)
     tokens = np.zeros(len(before) + visual_tokens + len(after), np.int32)
     visual_index = np.full(len(tokens), -1, np.int32)
     tokens[: len(before)] = before
@@ -94,7 +119,7 @@ def make_prompt(
 
 def answer_tokens(tokenizer: Tokenizer, answer: str) -> list[int]:
     """An answer's ids with the end-of-turn token that the model must learn to say."""
-    return [*tokenizer.encode(answer).ids, end_token(tokenizer)]
+    return [*_encode(tokenizer, answer), end_token(tokenizer)]
 
 
 def end_token(tokenizer: Tokenizer) -> int:

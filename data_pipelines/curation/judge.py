@@ -36,7 +36,7 @@ class Judge(Protocol):
 class RuleJudge:
     """Compares answers with what the captions say, word for word: right for a closed grammar."""
 
-    name = "rules"
+    name = "rules 1"  # count up when it judges otherwise: it is part of what pairs are made from
 
     def judge(self, candidate: Candidate, chosen: str, rejected: str) -> Verdict:
         """The chosen answer must be the captions' answer, and the rejected one must not."""

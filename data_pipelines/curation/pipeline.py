@@ -6,9 +6,10 @@ the same pairs come out. What is dropped is kept in `dropped.jsonl` with its rea
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ class CurateConfig:
     localized_share: float = 0.5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        counts = ("segment_frames", "dense_frames", "sparse_frames", "pairs")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise InputError(f"curate.{name} is {getattr(self, name)}; must be 1 or more")
+        if not 0 < self.segment_seconds < math.inf:
+            raise InputError(f"curate.segment_seconds is {self.segment_seconds}; must be positive")
+        if not 0 <= self.localized_share <= 1:
+            raise InputError(f"curate.localized_share is {self.localized_share}; must be 0 to 1")
+        if self.sparse_frames >= self.dense_frames:
+            raise InputError(
+                f"curate.sparse_frames is {self.sparse_frames}; must be fewer than "
+                f"curate.dense_frames, {self.dense_frames}, or both answers are the same"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curator:
@@ -83,11 +99,20 @@ class Curator:
         )
         candidates = self.maker.localized(captions, rng)
         candidates += self.maker.comprehensive(captions, config.comprehensive_per_video, rng)
+        outcome: dict[str, list] = {"captions": list(captions), "kept": [], "dropped": []}
         asked = []
         for candidate in candidates:
             sides = self._sides(candidate, info.times_F, segments)
-            if sides is not None:
+            pair = self._pair(video_id, candidate, segments)
+            if candidate.ambiguous:
+                outcome["dropped"].append(_dropped(pair, "ambiguous", candidate.ambiguous))
+            elif sides is None:
+                why = "the video has no frame away from the segment"
+                outcome["dropped"].append(_dropped(pair, "no_other_frames", why))
+            else:
                 asked.append((candidate, sides))
+        if not asked:
+            return outcome
         answers = self.model.answer(
             video_id,
             [
@@ -96,37 +121,48 @@ class Curator:
                 for positions in (sides.chosen, sides.rejected)
             ],
         )
-        outcome: dict[str, list] = {"captions": list(captions), "kept": [], "dropped": []}
         for (candidate, sides), chosen, rejected in zip(
             asked, answers[::2], answers[1::2], strict=True
         ):
             verdict = self.judge.judge(candidate, chosen, rejected)
-            segment = None if candidate.segment is None else list(segments[candidate.segment])
-            what = [video_id, candidate.question, candidate.segment]
-            pair = Pair(
-                id=fingerprint({"what": what}),
-                video_id=video_id,
-                granularity=candidate.granularity,  # type: ignore[arg-type]
-                kind=candidate.kind,
-                question=candidate.question,
+            pair = replace(
+                self._pair(video_id, candidate, segments),
                 chosen=chosen,
                 rejected=rejected,
                 negative=sides.negative,
                 chosen_frames=[int(p) for p in sides.chosen],
                 rejected_frames=[int(p) for p in sides.rejected],
-                segment=segment,
-                generator=self.model.name,
-                sampling=self.sampling,
-                judge=self.judge.name,
                 judge_said=verdict.to_json(),
             )
-            drop = reason_to_drop(chosen, rejected, verdict)
-            if drop is None:
+            objection = reason_to_drop(chosen, rejected, verdict)
+            if objection is None:
                 outcome["kept"].append(asdict(pair))
             else:
-                name, reason = drop
-                outcome["dropped"].append(asdict(pair) | {"filter": name, "reason": reason})
+                outcome["dropped"].append(_dropped(pair, *objection))
         return outcome
+
+    def _pair(
+        self, video_id: str, candidate: Candidate, segments: list[tuple[float, float]]
+    ) -> Pair:
+        """What is known of a pair before it is answered."""
+        what = [video_id, candidate.question, candidate.segment, self.model.name]
+        return Pair(
+            id=fingerprint({"what": what}),
+            video_id=video_id,
+            granularity=candidate.granularity,  # type: ignore[arg-type]
+            kind=candidate.kind,
+            question=candidate.question,
+            chosen="",
+            rejected="",
+            negative="",
+            chosen_frames=[],
+            rejected_frames=[],
+            segment=None if candidate.segment is None else list(segments[candidate.segment]),
+            generator=self.model.name,
+            sampling=self.sampling,
+            judge=self.judge.name,
+            source=self.store.info(video_id).names[0],
+        )
 
     def _sides(
         self, candidate: Candidate, times_F: np.ndarray, segments: list[tuple[float, float]]
@@ -137,6 +173,10 @@ class Curator:
         segment = segments[candidate.segment]
         margin = segment[1] - segment[0]
         return irrelevant(times_F, segment, config.segment_frames, margin)
+
+
+def _dropped(pair: Pair, name: str, reason: str) -> dict[str, Any]:
+    return asdict(pair) | {"filter": name, "reason": reason}
 
 
 def curate(curator: Curator, out: Path, made_from: dict[str, Any], progress: Progress) -> None:
@@ -158,16 +198,13 @@ def curate(curator: Curator, out: Path, made_from: dict[str, Any], progress: Pro
         candidates = [Pair(**pair) for video in videos for pair in ledger[video]["kept"]]
         dropped = [pair for video in videos for pair in ledger[video]["dropped"]]
         pairs, surplus = choose_mix(candidates, curator.config)
-        dropped += [
-            asdict(pair) | {"filter": "mix", "reason": "more pairs than the mix asks for"}
-            for pair in surplus
-        ]
+        dropped += [_dropped(pair, "mix", "more pairs than the mix asks for") for pair in surplus]
         counts = Counter(pair["filter"] for pair in dropped)
         if not pairs:
             told = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no question"
             raise InputError(
                 f"{partial}: no pair was left of {len(dropped)} candidates ({told}); see its "
-                "ledger.jsonl, then change config.curate or give more videos"
+                "ledger.jsonl, then delete it, and change config.curate or give more videos"
             )
         write_pairs(partial / "pairs.jsonl", pairs)
         lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in dropped]

@@ -55,7 +55,9 @@ class QuestionMaker(Protocol):
 class RuleQuestions:
     """Questions in the grammar of `synthetic_events`, from captions in the same grammar."""
 
-    name = "rules"
+    name = (
+        "rules 1"  # count up when other questions come out: it is part of what pairs are made from
+    )
     describe = DESCRIBE
 
     def localized(self, captions: Sequence[str], rng: np.random.Generator) -> list[Candidate]:
@@ -72,10 +74,12 @@ class RuleQuestions:
                 for other, seen in enumerate(told)
                 if abs(other - number) > 1 and any(e.shape == event.shape for e in seen)
             ]
-            ambiguous = f"{event.shapes} are also told of in segment {elsewhere[0]}"
-            candidates.append(
-                _candidate("localized", question, number, ambiguous if elsewhere else "")
-            )
+            ambiguous = ""
+            if elsewhere:
+                ambiguous = f"{event.shapes} are also told of in segment {elsewhere[0]}"
+            elif sum(e.shape == event.shape for e in events) > 1:
+                ambiguous = f"{event.shapes} are told of twice in the segment"
+            candidates.append(_candidate("localized", question, number, ambiguous))
         return candidates
 
     def comprehensive(
@@ -112,10 +116,16 @@ def _candidate(
 
 
 def _story(captions: Sequence[str]) -> list[Event] | None:
-    """Events in order, told once each; None if one comes back after another was seen."""
+    """Events in order, told once each; None if one comes back after another was seen.
+
+    None too if a caption is unreadable: an event may hide there, before or after any other.
+    """
     story: list[Event] = []
     for caption in captions:
-        for event in read_caption(caption) or []:
+        events = read_caption(caption)
+        if events is None:
+            return None
+        for event in events:
             if any(event.shape == told.shape for told in story[:-1]):
                 return None
             if not story or story[-1].shape != event.shape:

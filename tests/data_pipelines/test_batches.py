@@ -96,6 +96,21 @@ def test_taking_away_the_padding_gives_back_what_was_put_in(
     assert (row["positions"] >= 0).all()
 
 
+@given(cases(), st.data())
+def test_given_tokens_are_not_learned(
+    case: tuple[Prompt, list[list[int]], RowShape], data: st.DataObject
+) -> None:
+    prompt, answers, shape = case
+    first = [data.draw(st.integers(0, len(answer))) for answer in answers]
+    plain = make_row(prompt, answers, shape)
+    row = make_row(prompt, answers, shape, unsupervised=first)
+    for number, answer in enumerate(answers):
+        learned = np.flatnonzero(row["answer_mask"][number])
+        assert learned.tolist() == list(range(first[number], len(answer)))
+    for name in plain.keys() - {"answer_mask"}:
+        np.testing.assert_array_equal(row[name], plain[name])
+
+
 @given(cases(), st.integers(0, 9))
 def test_a_wider_bucket_changes_padding_only(
     case: tuple[Prompt, list[list[int]], RowShape], more: int

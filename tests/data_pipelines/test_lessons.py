@@ -10,17 +10,23 @@ from tokenizers import Tokenizer
 from data_pipelines import lessons
 from data_pipelines.images import ImagePolicy
 from data_pipelines.lessons import (
-    ANSWER_TOKENS,
+    BRANCH_TOKENS,
     FRAME_COUNTS,
     MAX_FRAMES,
     MOST_EVENTS,
-    TEXT_TOKENS,
+    LessonPlan,
     draw_clip,
     draw_question,
-    lesson_batches,
+    lesson_batch,
     train_tokenizer,
 )
-from data_pipelines.prompts import PromptPolicy, answer_tokens, end_token, make_prompt
+from data_pipelines.prompts import (
+    PromptPolicy,
+    answer_tokens,
+    end_token,
+    make_prompt,
+    question_tokens,
+)
 from data_pipelines.synthetic import Shown, draw_events
 from data_pipelines.synthetic_events import (
     COLOURS,
@@ -38,8 +44,9 @@ from data_pipelines.synthetic_events import (
 )
 
 IMAGES = ImagePolicy(size=14)
-PLAIN = PromptPolicy()
-BATCH = 4
+Batch = dict[str, np.ndarray]
+CLIPS = 2
+QUESTIONS = 3
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +54,12 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(512)
 
 
-def batches(tokenizer: Tokenizer, count: int, **changes: Any) -> list[dict[str, np.ndarray]]:
-    settings: dict[str, Any] = {
-        "seed": 0,
-        "batch": BATCH,
-        "images": IMAGES,
-        "tokens_per_frame": 2,
-        "prompts": PLAIN,
-    }
-    return list(itertools.islice(lesson_batches(tokenizer, **(settings | changes)), count))
+def lesson(tokenizer: Tokenizer, step: int, *, seed: int = 0, single: int = 0) -> Batch:
+    plan = LessonPlan(seed=seed, clips=CLIPS, questions=QUESTIONS, single_events_until=single)
+    return lesson_batch(step, plan, tokenizer, images=IMAGES, tokens_per_frame=2)
 
 
-def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+def same(one: Batch, other: Batch) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
 
 
@@ -87,26 +88,24 @@ def test_any_text_comes_back(tokenizer: Tokenizer) -> None:
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-def test_the_longest_texts_of_the_grammar_fit_their_bucket(tokenizer: Tokenizer) -> None:
+def test_the_longest_texts_of_the_grammar_fit_a_branch(tokenizer: Tokenizer) -> None:
     rng = np.random.default_rng(5)
     events = every_event()
     questions = [localized_question(event, kind) for event in events for kind in LOCALIZED_KINDS]
-    for one, other in itertools.permutations([e for e in events if e.count == "one"][::32], 2):
+    for one, other in itertools.permutations(events[:: len(events) // len(SHAPES)], 2):
         questions += [
             comprehensive_question([one, other], kind, int(kind == "before"), 1 - (kind == "after"))
             for kind in COMPREHENSIVE_KINDS
         ]
-    texts = {question.text for question in questions} | {DESCRIBE}
-    assert len(texts) > 3 * len(SHAPES) + 2 * 56
-    for text in texts:
-        prompt = make_prompt(tokenizer, text, visual_tokens=0, policy=PLAIN)
-        assert len(prompt.tokens) <= TEXT_TOKENS, text
-    answers = {question.answer for question in questions}
+    texts = {question.text for question in questions}
+    assert len(texts) == 5 * len(SHAPES) + len(SHAPES) * (len(SHAPES) - 1) + 2
     longest = sorted(events, key=lambda event: -len(tokenizer.encode(caption([event])).ids))[:60]
-    answers |= {caption([longest[i] for i in rng.permutation(60)[:3]]) for _ in range(500)}
-    answers |= {caption(longest[:3])}
-    for answer in answers:
-        assert len(answer_tokens(tokenizer, answer)) <= ANSWER_TOKENS, answer
+    captions = [caption([longest[i] for i in rng.permutation(60)[:3]]) for _ in range(500)]
+    captions.append(caption(longest[:3]))
+    asked = {(question.text, question.answer) for question in questions}
+    for text, answer in asked | {(DESCRIBE, told) for told in captions}:
+        branch = [*question_tokens(tokenizer, text), *answer_tokens(tokenizer, answer)]
+        assert len(branch) <= BRANCH_TOKENS, (text, answer)
 
 
 # ------------------------------------------------------------------------------- clips, questions
@@ -141,7 +140,10 @@ def test_every_event_of_a_clip_is_seen_twice_and_nothing_else(
             ]
             assert [event for event, _ in itertools.groupby(seen)] == events
             assert all(seen.count(event) >= 2 for event in events)
-    assert counts == {2: {1}, 4: {1}, 8: {1, 2}, 12: {1, 2, 3}}
+    assert counts == {
+        frames: set(range(1, min(MOST_EVENTS, max(1, frames // 3)) + 1)) for frames in counts
+    }
+    assert counts[2] == {1} and counts[MAX_FRAMES] == {1, 2, 3}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -184,41 +186,77 @@ def test_questions_are_of_every_kind_and_answered_from_the_events(count: int) ->
 
 
 def test_a_step_depends_on_seed_and_step_alone(tokenizer: Tokenizer) -> None:
-    run = batches(tokenizer, 4)
-    assert all(same(a, b) for a, b in zip(run, batches(tokenizer, 4), strict=True))
-    for first in (1, 3):
-        assert same(batches(tokenizer, 1, first_step=first)[0], run[first])
-    assert not same(batches(tokenizer, 1, seed=1)[0], run[0])
-    assert not same(batches(tokenizer, 1, first_step=3)[0], run[0])  # as many frames, another step
+    first = [lesson(tokenizer, step) for step in (0, 1, 2)]
+    for step in (2, 0, 1):
+        assert same(lesson(tokenizer, step), first[step])
+    assert not same(lesson(tokenizer, 0, seed=1), first[0])
+    assert not same(lesson(tokenizer, len(FRAME_COUNTS)), first[0])  # as many frames
 
 
 def test_frame_counts_take_turns(tokenizer: Tokenizer) -> None:
-    shapes = [batch["frames"].shape for batch in batches(tokenizer, 4)]
-    assert shapes == [(BATCH, f, 14, 14, 3) for f in (*FRAME_COUNTS, FRAME_COUNTS[0])]
-    early = batches(tokenizer, 5, single_events_until=3)
-    assert [batch["frames"].shape[1] for batch in early] == [2, 2, 2, *FRAME_COUNTS[0:2]]
-    assert MAX_FRAMES == 12
+    def frames(count: int, single: int) -> list[int]:
+        return [lesson(tokenizer, step, single=single)["frames"].shape[1] for step in range(count)]
+
+    assert frames(4, 0) == [*FRAME_COUNTS, FRAME_COUNTS[0]]
+    assert sorted(frames(6, 3)) == sorted([2, 2, 2, *FRAME_COUNTS])
+    assert set(frames(3, 3)) == {2}
+    assert max(FRAME_COUNTS) == MAX_FRAMES
+
+
+def answers(tokenizer: Tokenizer, batch: Batch, row: int) -> list[str]:
+    """What is supervised, as text; each ends its turn."""
+    texts = []
+    for targets, mask in zip(batch["answers"][row], batch["answer_mask"][row], strict=True):
+        learned = targets[mask > 0].tolist()
+        assert learned[-1] == end_token(tokenizer) and learned.count(learned[-1]) == 1
+        texts.append(tokenizer.decode(learned[:-1]))
+    return texts
+
+
+def test_single_events_come_first(tokenizer: Tokenizer) -> None:
+    for step in range(20):
+        batch = lesson(tokenizer, step, single=20)
+        assert batch["frames"].shape == (CLIPS, 2, 14, 14, 3)
+        for row in range(CLIPS):
+            for text in answers(tokenizer, batch, row):
+                assert text.count(".") == 1 and "first" not in text and "last" not in text
 
 
 def test_two_hundred_lessons(tokenizer: Tokenizer) -> None:
-    """None exceeds its bucket, and each holds the very words of the question drawn for it."""
-    end = end_token(tokenizer)
-    for step, batch in enumerate(batches(tokenizer, 50, seed=7)):
-        frames = FRAME_COUNTS[step % 3]
-        length = 2 * frames + TEXT_TOKENS
-        assert batch["tokens"].shape == (BATCH, length + ANSWER_TOKENS)
-        assert batch["answers"].shape == batch["answer_mask"].shape == (BATCH, 1, ANSWER_TOKENS)
+    """None exceeds its bucket, and each holds the very words of the questions drawn for it."""
+    for step in range(200 // (CLIPS * QUESTIONS) + 1):
+        batch = lesson(tokenizer, step, seed=7)
+        frames = FRAME_COUNTS[step % len(FRAME_COUNTS)]
+        prompt = int((batch["branch"][0] == 0).sum())
+        assert batch["tokens"].shape == (CLIPS, prompt + QUESTIONS * BRANCH_TOKENS)
+        assert batch["answers"].shape == batch["answer_mask"].shape
+        assert batch["answers"].shape == (CLIPS, QUESTIONS, BRANCH_TOKENS)
         rng = np.random.default_rng([7, step])
-        for row in range(BATCH):
+        for row in range(CLIPS):
             pictures, events = draw_clip(rng, frames, IMAGES)
-            question = draw_question(rng, events)
+            questions = [draw_question(rng, events) for _ in range(QUESTIONS)]
             np.testing.assert_array_equal(batch["frames"][row], pictures)
-            shown = batch["visual_index"][row]
-            assert shown[shown >= 0].tolist() == list(range(2 * frames))
-            asked = batch["tokens"][row][(batch["branch"][row] == 0) & (shown < 0)]
-            assert f"\n{question.text}" in tokenizer.decode(asked.tolist())
-            answer = batch["answers"][row, 0][batch["answer_mask"][row, 0] > 0].tolist()
-            assert answer[-1] == end and end not in answer[:-1]
-            assert tokenizer.decode(answer[:-1]) == question.answer
-            if question.kind == "describe":
-                assert read_caption(tokenizer.decode(answer)) == events
+            told = answers(tokenizer, batch, row)
+            assert told == [question.answer for question in questions]
+            for number, question in enumerate(questions):
+                # Prompt and branch without the answer are what a model is asked later.
+                branch = batch["branch"][row] == number + 1
+                given = np.concatenate(
+                    [[0], batch["answer_mask"][row, number][: int(branch.sum()) - 1]]
+                )
+                assert (np.diff(given) >= 0).all()  # given first, then learned to the end
+                asked = make_prompt(
+                    tokenizer, question.text, visual_tokens=2 * frames, policy=PromptPolicy()
+                )
+                seen = [
+                    np.concatenate([values[row][:prompt], values[row][branch]])
+                    for values in (batch["tokens"], batch["visual_index"], batch["positions"])
+                ]
+                length = len(asked.tokens)
+                np.testing.assert_array_equal(seen[0][:length], asked.tokens)
+                np.testing.assert_array_equal(seen[1][:length], asked.visual_index)
+                np.testing.assert_array_equal(seen[2], np.arange(len(seen[2])))
+                assert tokenizer.decode(seen[0][length:].tolist()) == question.answer
+                assert int(batch["answer_mask"][row, number].sum()) == len(seen[0]) - length
+                if question.kind == "describe":
+                    assert read_caption(told[number]) == events

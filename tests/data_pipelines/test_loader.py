@@ -227,7 +227,8 @@ def test_the_reference_is_joined_by_id(rows: PairRows, pairs: list[Pair]) -> Non
         pair.id: np.array([[number, 0.5], [-number, 0.25]], np.float32)
         for number, pair in enumerate(pairs)
     }
-    table = {name: table[name] for name in sorted(table, reverse=True)} | {"another": np.ones(1)}
+    table["another"] = np.ones((2, 2), np.float32)
+    table = {name: table[name] for name in sorted(table, reverse=True)}
     plan = plan_batches(len(pairs), steps=4, batch=3, seed=2)
     for numbers, batch in zip(plan, load_batches(rows, plan, reference=table), strict=True):
         told = batch["reference_logprobs"]

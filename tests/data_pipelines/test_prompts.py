@@ -15,7 +15,9 @@ from data_pipelines.prompts import (
     end_token,
     load_tokenizer,
     make_prompt,
+    question_tokens,
     time_instruction,
+    video_prompt,
 )
 
 BEFORE = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
@@ -58,6 +60,15 @@ def test_the_tokens_around_the_video_do_not_depend_on_it(tokenizer: Tokenizer) -
     assert texts[0] == texts[1]
     start = tokenizer.token_to_id("<|im_start|>")
     assert texts[0].count(start) == 3 and texts[0].count(end_token(tokenizer)) == 2
+
+
+def test_the_prompt_falls_in_two_at_the_end_of_the_video(tokenizer: Tokenizer) -> None:
+    whole = make_prompt(tokenizer, QUESTION, visual_tokens=5, policy=PLAIN)
+    before = video_prompt(tokenizer, visual_tokens=5)
+    after = question_tokens(tokenizer, QUESTION)
+    assert whole.tokens.tolist() == [*before.tokens.tolist(), *after]
+    assert whole.visual_index.tolist() == [*before.visual_index.tolist(), *[-1] * len(after)]
+    assert before.visual_index[-5:].tolist() == list(range(5))
 
 
 def test_the_time_instruction_is_the_authors() -> None:

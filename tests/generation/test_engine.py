@@ -11,18 +11,20 @@ from tests.tiny import VOCABULARY, random_prompt, tiny_model
 from tpo_jax.attention import row_layout
 from tpo_jax.generation.engine import Engine
 from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.models.video_lmm import VideoLMM
 
 END = 2
 NEW = 6
 
 
-def engine(temperature: float = 0.0) -> tuple[Engine, nnx.Module]:
+def engine(temperature: float = 0.0) -> tuple[Engine, VideoLMM]:
     config, graph, params = tiny_model(seed=3)
     # Larger weights than at the start of training: answers that depend on what is seen.
     params = {**params, "newline": params["newline"] * 3}
     sampling = SamplingConfig(max_new_tokens=NEW, temperature=temperature)
     made = Engine(config, graph, params, end_token=END, sampling=sampling)
-    return made, nnx.merge(graph, params)
+    model: VideoLMM = nnx.merge(graph, params)
+    return made, model
 
 
 def frames(seed: int, count: int) -> np.ndarray:
@@ -36,7 +38,9 @@ def prompt_on(made: Engine, positions: np.ndarray, stored: int, seed: int, after
     return prompt
 
 
-def slow_answer(model, pictures: np.ndarray, prompt: Prompt, positions: np.ndarray) -> list[int]:  # type: ignore[no-untyped-def]
+def slow_answer(
+    model: VideoLMM, pictures: np.ndarray, prompt: Prompt, positions: np.ndarray
+) -> list[int]:
     """Encode only the frames shown, no padding, no cache, one token at a time."""
     visual = model.encode_videos(pictures[positions][None])
     shown = prompt.visual_index >= 0
@@ -45,10 +49,10 @@ def slow_answer(model, pictures: np.ndarray, prompt: Prompt, positions: np.ndarr
     for _ in range(NEW):
         length = tokens.shape[1]
         hidden, _ = model(
-            tokens,
+            jnp.asarray(tokens),
             visual,
-            np.pad(index, ((0, 0), (0, length - index.shape[1])), constant_values=-1),
-            np.arange(length)[None],
+            jnp.pad(index, ((0, 0), (0, length - index.shape[1])), constant_values=-1),
+            jnp.arange(length)[None],
             row_layout(jnp.zeros((1, length), jnp.int32)),
         )
         token = int(jnp.argmax(model.logits(hidden[:, -1])))
@@ -101,6 +105,6 @@ def test_after_the_end_there_is_only_the_end() -> None:
 def test_encoding_in_buckets_equals_encoding_exactly(count: int) -> None:
     made, model = engine()
     pictures = frames(3, count)
-    exact = np.asarray(model.encode_videos(pictures[None])[0])  # type: ignore[operator]
+    exact = np.asarray(model.encode_videos(jnp.asarray(pictures[None]))[0])
     index = made.visual_index(np.arange(count), count)
     np.testing.assert_allclose(np.asarray(made.encode(pictures))[index], exact, atol=1e-5)

@@ -1,6 +1,7 @@
 """An exported model, loaded by Hugging Face's own classes, sees and says the same."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from flax import nnx
 
 from tests.random_params import random_params
+from tpo_jax.api import load
 from tpo_jax.attention import row_layout
 from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.presets import config_from_json, demo_model_json
-from tpo_jax.models.video_lmm import VideoLMM, abstract_model
+from tpo_jax.models.video_lmm import Params, VideoLMM, abstract_model
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -38,17 +40,16 @@ def model_json() -> dict[str, Any]:
 
 
 class Ours:
-    """Our model's numbers and its export."""
+    """A model's numbers by our classes, and its export."""
 
-    def __init__(self, folder: Path):
-        content = model_json()
+    def __init__(self, folder: Path, content: dict[str, Any], params: Params):
         config = config_from_json(content)
-        params = random_params(config)
         write_checkpoint(folder, config=config, params=params, json=content)
+        size = config.vision.image_size
         rng = np.random.default_rng(1)
         self.json = json.loads((folder / "config.json").read_text())
         self.tensors = self._load(folder)
-        self.frames = rng.integers(0, 256, (FRAMES, 75, 75, 3), np.uint8)
+        self.frames = rng.integers(0, 256, (FRAMES, size, size, 3), np.uint8)
         length = BEFORE + config.tokens_per_video(FRAMES) + AFTER
         self.tokens = rng.integers(0, 60, (1, length)).astype(np.int32)
         self.visual_index = np.full((1, length), -1, np.int32)
@@ -74,9 +75,15 @@ class Ours:
         return load_file(folder / "model.safetensors")
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Ours:
-    return Ours(tmp_path_factory.mktemp("export"))
+@pytest.fixture(scope="module", params=["random", "demo_base"])
+def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ours:
+    """Random weights of an odd shape, and the weights that the demo trains from."""
+    content = model_json()
+    params = random_params(config_from_json(content))
+    if request.param == "demo_base":
+        shipped = load("demo_base")
+        content, params = shipped.json, shipped.params
+    return Ours(tmp_path_factory.mktemp("export"), content, params)
 
 
 def load_strictly(model: Any, tensors: Tensors) -> Any:
@@ -112,10 +119,12 @@ def visual_tokens(features: Any, tensors: Tensors) -> Any:
         for layer in (0, 2)
     )
     projected = functional.linear(functional.gelu(functional.linear(features, *first)), *second)
-    grid = projected.reshape(FRAMES, 5, 5, -1).permute(0, 3, 1, 2)
-    pooled = functional.interpolate(grid, size=(3, 3), mode="bilinear")
+    side = math.isqrt(projected.shape[1])
+    half = math.ceil(side / 2)
+    grid = projected.reshape(FRAMES, side, side, -1).permute(0, 3, 1, 2)
+    pooled = functional.interpolate(grid, size=(half, half), mode="bilinear")
     rows = pooled.permute(0, 2, 3, 1)
-    newline = tensors[NEWLINE].expand(FRAMES, 3, 1, -1)
+    newline = tensors[NEWLINE].expand(FRAMES, half, 1, -1)
     return torch.cat([rows, newline], dim=2).flatten(0, 2)
 
 

@@ -2,16 +2,17 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tpo_jax.preference.losses import DPO, SFT, TPOLoss
 
-POLICY = np.array([[[-1.0, -2.0, 0.0], [-3.0, 0.0, 0.0]], [[-0.5, 0.0, 0.0], [-1.0, -1.0, -1.0]]])
-REFERENCE = np.array(
+POLICY = jnp.array([[[-1.0, -2.0, 0.0], [-3.0, 0.0, 0.0]], [[-0.5, 0.0, 0.0], [-1.0, -1.0, -1.0]]])
+REFERENCE = jnp.array(
     [[[-2.0, -2.5, 0.0], [-2.0, 0.0, 0.0]], [[-1.0, 0.0, 0.0], [-1.5, -0.5, -0.5]]]
 )
-MASK = np.array([[[1.0, 1, 0], [1, 0, 0]], [[1, 0, 0], [1, 1, 1]]])
+MASK = jnp.array([[[1.0, 1, 0], [1, 0, 0]], [[1, 0, 0], [1, 1, 1]]])
 
 
 def margins(beta: float) -> list[float]:

@@ -11,7 +11,8 @@ import pytest
 from tests.tiny import random_batch, tiny_model
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
-from tpo_jax.preference.losses import TPOLoss
+from tpo_jax.preference.logprobs import Batch
+from tpo_jax.preference.losses import Metrics, TPOLoss
 from tpo_jax.preference.reference import make_reference_step
 from tpo_jax.training.checkpoints import read_params
 from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, read_metrics, train
@@ -82,6 +83,31 @@ def test_the_first_step_starts_at_ln_2(tmp_path: Path) -> None:
     first = read_metrics(tmp_path)[0]
     assert first["dpo_loss"] == pytest.approx(np.log(2), abs=1e-5)
     assert first["reward_margin"] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_step_is_compiled_once(tmp_path: Path) -> None:
+    traced = 0
+    config, graph, params = tiny_model()
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), STEPS)
+    step = make_train_step(graph, TPOLoss(dpo_weight=0.0), optimizer, jnp.dtype("float32"))
+
+    def counted(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        nonlocal traced
+        traced += 1  # runs when the step is traced, not when it is executed
+        return step(state, batch)
+
+    train(
+        init_state(*split_frozen(params, ("vision",)), optimizer),
+        counted,
+        lambda start: (random_batch(config, number, rows=8) for number in range(start, STEPS)),
+        tmp_path,
+        config=LoopConfig(steps=STEPS, save_every=2),
+        mesh=make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)),
+        compute_dtype="float32",
+        checks_reference=False,
+        progress=lambda done, total, detail: None,
+    )
+    assert traced == 1
 
 
 def test_a_table_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ SGD = optax.sgd(0.1)
 LOSS = TPOLoss(beta=0.3, sft_weight=0.5)
 
 
-def one_step(mesh: MeshConfig | None, **language: object) -> tuple[TrainState, dict]:
-    config, graph, params = tiny_model(**language)
+def one_step(mesh: MeshConfig | None, remat: bool = False) -> tuple[TrainState, dict]:
+    config, graph, params = tiny_model(remat=remat)
     batch = random_batch(config, 0, rows=8)
     step = jax.jit(make_train_step(graph, LOSS, SGD, jnp.dtype("float32")))
     if mesh is not None:

@@ -13,7 +13,6 @@ from data_pipelines.artefacts import building, check_unfinished, file_sha256, wr
 from data_pipelines.images import ImagePolicy
 from data_pipelines.lessons import LessonPlan, lesson_batch, train_tokenizer
 from data_pipelines.loader import read_ahead
-from data_pipelines.prompts import PromptPolicy
 from tpo_jax.api import ASSETS
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import as_json
@@ -22,7 +21,7 @@ from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.presets import config_from_json, demo_model_json, image_mode
 from tpo_jax.models.video_lmm import abstract_model, init_params
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
-from tpo_jax.preference.losses import TPOLoss
+from tpo_jax.preference.losses import EveryAnswerSFT
 from tpo_jax.training.loop import LoopConfig, read_metrics, train
 from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from tpo_jax.training.step import init_state, make_train_step
@@ -36,8 +35,8 @@ class Recipe:
 
     seed: int = 0
     vocabulary: int = 512
-    steps: int = 2600
-    lessons: LessonPlan = LessonPlan(seed=0, batch=64, single_events_until=300)
+    steps: int = 2000
+    lessons: LessonPlan = LessonPlan(seed=0, clips=32, questions=4, single_events_until=250)
     optimizer: OptimizerConfig = OptimizerConfig(
         learning_rate=1.5e-3, warmup_ratio=0.05, weight_decay=0.01, b2=0.98, frozen=()
     )
@@ -76,14 +75,13 @@ def teach(recipe: Recipe, out: Path) -> None:
     config = replace(config, language=replace(config.language, remat=False))
     graph, _ = abstract_model(config)
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
-    step = make_train_step(graph, TPOLoss(dpo_weight=0.0), optimizer, jnp.dtype("float32"))
+    step = make_train_step(graph, EveryAnswerSFT(), optimizer, jnp.dtype("float32"))
     batch = partial(
         lesson_batch,
         plan=recipe.lessons,
         tokenizer=tokenizer,
         images=ImagePolicy(size=config.vision.image_size, mode=image_mode(config)),
         tokens_per_frame=config.tokens_per_frame,
-        prompts=PromptPolicy(),
     )
     work = out.with_name(out.name + ".training")
     work.mkdir(parents=True, exist_ok=True)

@@ -26,11 +26,12 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"language/layers/(out|down)/kernel", P(None, "tensor", "fsdp")),
     (r"language/layers/\w+/(bias|scale)", P()),
 )
+PARTS = r"(?<![^/])(vision|projector|newline|language)(?![^/])"
 
 
 def path_of(key_path: tuple[Any, ...]) -> str:
     """`language/layers/q/kernel` from the key path of a nested dict."""
-    return "/".join(str(getattr(key, "key", key)) for key in key_path)
+    return jax.tree_util.keystr(key_path, simple=True, separator="/")
 
 
 def spec_for(path: str) -> P:
@@ -48,13 +49,18 @@ def spec_for(path: str) -> P:
 def param_shardings(mesh: Mesh, params: Any) -> Any:
     """A NamedSharding for every parameter of a nested dict (arrays or shapes).
 
+    Also for a tree that holds such dicts, as a training state holds parameters and moments: what
+    stands for a parameter lies as the parameter does, and scalars are on all devices.
+
     Raises:
       InputError: an axis of a parameter does not divide over the mesh axis its rule names.
     """
 
     def sharding(key_path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         path = path_of(key_path)
-        spec = spec_for(path)
+        inside = re.search(PARTS, path)
+        # Counters of the optimizer and the loop are scalars; everything else must have a rule.
+        spec = spec_for(path[inside.start() if inside else 0 :]) if leaf.ndim else P()
         for size, axis in zip(leaf.shape, spec, strict=False):
             if axis is not None and size % mesh.shape[axis]:
                 raise InputError(

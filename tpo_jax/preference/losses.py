@@ -5,13 +5,30 @@ answer 1 the rejected one.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Array, Float
 
 LogProbs = Float[Array, "B K A"]
 Metrics = dict[str, jax.Array]
+
+
+class Loss(Protocol):
+    """What a training step asks of a loss."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether batches must carry `reference_logprobs`."""
+        ...
+
+    def __call__(
+        self, policy: LogProbs, mask: LogProbs, reference: LogProbs | None
+    ) -> tuple[jax.Array, Metrics]:
+        """The loss of a batch, and its metrics."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +42,15 @@ class DPO:
     beta: float
 
     def __call__(self, policy: LogProbs, reference: LogProbs) -> tuple[jax.Array, Metrics]:
-        """Loss and what is worth watching of it: rewards, margin and accuracy."""
+        """Loss and what is worth watching of it: rewards, margin, accuracy, log-probs."""
         rewards_BK = self.beta * jnp.sum(policy - reference, axis=-1)
         margin_B = rewards_BK[:, 0] - rewards_BK[:, 1]
         loss = jnp.mean(jax.nn.softplus(-margin_B))
+        chosen, rejected = jnp.mean(jnp.sum(policy, axis=-1), axis=0)
         return loss, {
             "dpo_loss": loss,
+            "logprob_chosen": chosen,
+            "logprob_rejected": rejected,
             "reward_chosen": jnp.mean(rewards_BK[:, 0]),
             "reward_rejected": jnp.mean(rewards_BK[:, 1]),
             "reward_margin": jnp.mean(margin_B),
@@ -82,3 +102,17 @@ class TPOLoss:
             loss, seen = SFT()(policy, mask)
             total, metrics = total + self.sft_weight * loss, metrics | seen
         return total, metrics | {"loss": total}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryAnswerSFT:
+    """SFT on every branch of a row, for rows of several questions on one video."""
+
+    needs_reference: bool = False
+
+    def __call__(
+        self, policy: LogProbs, mask: LogProbs, reference: LogProbs | None
+    ) -> tuple[jax.Array, Metrics]:
+        """The mean over all branches of all rows."""
+        loss, seen = SFT()(*(rearrange(x, "B K A -> (B K) 1 A") for x in (policy, mask)))
+        return loss, seen | {"loss": loss}

@@ -13,6 +13,7 @@ from tensorboardX import SummaryWriter
 
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import batch_sharding
+from tpo_jax.parallel.rules import param_shardings
 from tpo_jax.training.checkpoints import Checkpoints
 from tpo_jax.training.step import TrainState, TrainStep
 
@@ -54,7 +55,10 @@ def train(
       InputError: the loss is not finite, or (with `checks_reference`) the first step shows that
         the reference table was not made by the model that is being trained.
     """
-    compiled = jax.jit(step, donate_argnums=0)
+    # Pinned, so that the state comes out of a step as it went in and the step compiles once.
+    shardings = param_shardings(mesh, state)
+    state = jax.device_put(state, shardings)
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
     sharding = batch_sharding(mesh)
     with Checkpoints(folder / CHECKPOINTS_FOLDER, save_every=config.save_every) as checkpoints:
         start = checkpoints.latest or 0
@@ -90,7 +94,7 @@ def train(
 def read_metrics(folder: Path) -> list[dict[str, float]]:
     """The metrics of a run folder, one dict a step."""
     text = (folder / METRICS_FILE).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def _metrics_before(path: Path, step: int) -> list[str]:

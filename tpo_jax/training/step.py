@@ -10,7 +10,7 @@ from flax import nnx
 
 from tpo_jax.models.video_lmm import Params
 from tpo_jax.preference.logprobs import Batch, answer_logprobs
-from tpo_jax.preference.losses import Metrics, TPOLoss
+from tpo_jax.preference.losses import Loss, Metrics
 
 
 @jax.tree_util.register_dataclass
@@ -51,7 +51,7 @@ def cast(params: Params, dtype: jnp.dtype) -> Params:
 
 def make_train_step(
     graph: nnx.GraphDef,
-    loss: TPOLoss,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     compute_dtype: jnp.dtype,
 ) -> TrainStep:
@@ -65,9 +65,6 @@ def make_train_step(
         model = nnx.merge(graph, cast({**trained, **frozen}, compute_dtype))
         policy = answer_logprobs(model, batch)
         value, metrics = loss(policy, batch["answer_mask"], batch.get("reference_logprobs"))
-        metrics["logprob_chosen"] = jnp.mean(jnp.sum(policy[:, 0], axis=-1))
-        if policy.shape[1] > 1:
-            metrics["logprob_rejected"] = jnp.mean(jnp.sum(policy[:, 1], axis=-1))
         return value, metrics
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -1,0 +1,135 @@
+"""A model whose every answer is known, and a run of curation with it."""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_pipelines.answering import Request
+from data_pipelines.curation.judge import RuleJudge
+from data_pipelines.curation.pipeline import CurateConfig, Curator, Progress, curate
+from data_pipelines.curation.questions import RuleQuestions
+from data_pipelines.frames import FrameStore
+from data_pipelines.synthetic import Shown
+from data_pipelines.synthetic_events import DESCRIBE, LOCALIZED_KINDS, caption, localized_question
+
+CONFIG = CurateConfig(pairs=100, comprehensive_per_video=6)
+SAMPLING = {"temperature": 0.0}
+MADE_FROM = {"frames": "f1", "curate": {"segment_frames": 8, "seed": 0}}
+UNKNOWN = "I do not know."
+Timelines = dict[str, list[Shown]]  # by video id
+
+
+class Killed(Exception):
+    """Stands for whatever ends a run in the middle."""
+
+
+@dataclass(kw_only=True)
+class KnowingModel:
+    """Knows the videos by heart, but tells only what is in the frames it is shown.
+
+    `captions` are said instead for single segments; `tamper` has the last word on an answer. The
+    `calls`-th call (from 1) of `killed_at` never returns.
+    """
+
+    store: FrameStore
+    timelines: Timelines
+    captions: dict[tuple[str, int], str] = field(default_factory=dict)
+    tamper: Callable[[str, str], str] = lambda question, answer: answer
+    killed_at: int = 0
+    calls: list[tuple[str, list[Request]]] = field(default_factory=list)
+    name: str = "knowing@1"
+
+    def answer(self, video_id: str, requests: Sequence[Request]) -> list[str]:
+        self.calls.append((video_id, list(requests)))
+        if len(self.calls) == self.killed_at:
+            raise Killed
+        return [self._answer(video_id, number, r) for number, r in enumerate(requests)]
+
+    def _answer(self, video_id: str, number: int, request: Request) -> str:
+        timeline = self.timelines[video_id]
+        seen = shown_in(self.store, video_id, request.positions, timeline)
+        if request.question == DESCRIBE:
+            told = caption([shown.event for shown in timeline if shown in seen])
+            return self.captions.get((video_id, number), told)
+        needed, answer = answers_of(timeline)[request.question]
+        told = answer if all(shown in seen for shown in needed) else UNKNOWN
+        return self.tamper(request.question, told)
+
+
+def shown_in(
+    store: FrameStore, video_id: str, positions: Sequence[int] | np.ndarray, timeline: list[Shown]
+) -> list[Shown]:
+    """What is on screen in at least one of these frames."""
+    times = store.info(video_id).times_F[np.asarray(positions, int)]
+    return [shown for shown in timeline if any(shown.start <= time < shown.end for time in times)]
+
+
+def answers_of(timeline: list[Shown]) -> dict[str, tuple[list[Shown], str]]:
+    """Every question that can be asked of a video: what one must have seen, and the answer."""
+    told: dict[str, tuple[list[Shown], str]] = {}
+    for shown in timeline:
+        for kind in LOCALIZED_KINDS:
+            question = localized_question(shown.event, kind)
+            told[question.text] = [shown], question.answer
+    nouns = [shown.event.shapes for shown in timeline]
+    told["What comes first in the video?"] = timeline, f"The {nouns[0]} come first."
+    told["What comes last in the video?"] = timeline, f"The {nouns[-1]} come last."
+    for one, two in itertools.pairwise(nouns):
+        after, before = f"right after the {one}", f"right before the {two}"
+        told[f"What comes {after}?"] = timeline, f"The {two} come {after}."
+        told[f"What comes {before}?"] = timeline, f"The {one} come {before}."
+    for one, two in itertools.combinations(nouns, 2):
+        answer = f"The {one} come first."
+        told[f"Which come first, the {one} or the {two}?"] = timeline, answer
+        told[f"Which come first, the {two} or the {one}?"] = timeline, answer
+    return told
+
+
+class World(NamedTuple):
+    """Three videos in a store, and what is in them."""
+
+    store: FrameStore
+    timelines: Timelines
+
+
+def silent(done: int, total: int, detail: str) -> None:
+    """No progress."""
+
+
+def run(
+    world: World,
+    out: Path,
+    model: KnowingModel | None = None,
+    config: CurateConfig = CONFIG,
+    made_from: dict[str, Any] = MADE_FROM,
+    progress: Progress = silent,
+) -> KnowingModel:
+    model = model or knowing(world)
+    curator = Curator(
+        config=config,
+        store=world.store,
+        model=model,
+        maker=RuleQuestions(),
+        judge=RuleJudge(),
+        sampling=SAMPLING,
+    )
+    curate(curator, out, made_from, progress)
+    return model
+
+
+def knowing(world: World, **changes: Any) -> KnowingModel:
+    return KnowingModel(store=world.store, timelines=world.timelines, **changes)
+
+
+def read_dropped(out: Path) -> list[dict[str, Any]]:
+    lines = (out / "dropped.jsonl").read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def results(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}

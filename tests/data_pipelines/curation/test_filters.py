@@ -1,0 +1,94 @@
+"""The judge's verdict, and what each filter drops."""
+
+import pytest
+
+from data_pipelines.curation.filters import reason_to_drop
+from data_pipelines.curation.judge import RuleJudge, Verdict
+from data_pipelines.curation.questions import Candidate
+
+GOOD = Verdict(chosen_better=True, unambiguous=True, chosen_right=True, why="because")
+POOR = Verdict(chosen_better=False, unambiguous=False, chosen_right=False, why="because")
+RIGHT, WRONG, OTHER = "The stars are red.", "The stars are blue.", "I see no stars."
+
+
+def candidate(ambiguous: str = "") -> Candidate:
+    return Candidate(
+        granularity="localized",
+        kind="colour",
+        question="What colour are the stars?",
+        segment=2,
+        expected=RIGHT,
+        ambiguous=ambiguous,
+    )
+
+
+def verdict(better: bool, unambiguous: bool, right: bool) -> Verdict:
+    return Verdict(chosen_better=better, unambiguous=unambiguous, chosen_right=right, why="because")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "judged", "name"),
+    [
+        (RIGHT, WRONG, GOOD, None),
+        ("", WRONG, GOOD, "empty"),
+        (RIGHT, "", GOOD, "empty"),
+        ("", "", POOR, "empty"),
+        (RIGHT, RIGHT, GOOD, "identical"),
+        (RIGHT, RIGHT, POOR, "identical"),
+        (RIGHT, WRONG, verdict(True, False, True), "ambiguous"),
+        (RIGHT, WRONG, verdict(False, False, False), "ambiguous"),
+        (RIGHT, WRONG, verdict(False, True, False), "chosen_wrong"),
+        (RIGHT, WRONG, verdict(True, True, False), "chosen_wrong"),
+        (RIGHT, WRONG, verdict(False, True, True), "rejected_not_worse"),
+    ],
+)
+def test_each_filter(chosen: str, rejected: str, judged: Verdict, name: str | None) -> None:
+    objection = reason_to_drop(chosen, rejected, judged)
+    if name is None:
+        assert objection is None
+        return
+    assert objection is not None and objection[0] == name
+    judges_word = name in ("ambiguous", "chosen_wrong", "rejected_not_worse")
+    assert (objection[1] == "because") == judges_word and objection[1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "better", "right"),
+    [
+        (RIGHT, WRONG, True, True),
+        (RIGHT, RIGHT, False, True),
+        (WRONG, RIGHT, False, False),
+        (WRONG, OTHER, False, False),
+        (WRONG, WRONG, False, False),
+        (RIGHT + " ", WRONG, False, False),
+    ],
+)
+def test_the_rule_judge(chosen: str, rejected: str, better: bool, right: bool) -> None:
+    judged = RuleJudge().judge(candidate(), chosen, rejected)
+    assert (judged.chosen_better, judged.chosen_right) == (better, right)
+    assert judged.unambiguous and RIGHT in judged.why
+    # Ambiguity is the question's, whatever the answers; and its reason is the one told.
+    judged = RuleJudge().judge(candidate("stars in segment 7 too"), chosen, rejected)
+    assert (judged.chosen_better, judged.chosen_right) == (better, right)
+    assert not judged.unambiguous and judged.why == "stars in segment 7 too"
+
+
+def test_only_right_against_wrong_is_kept() -> None:
+    answers = (RIGHT, WRONG, OTHER, "")
+    kept = [
+        (chosen, rejected)
+        for chosen in answers
+        for rejected in answers
+        for judged in [RuleJudge().judge(candidate(), chosen, rejected)]
+        if reason_to_drop(chosen, rejected, judged) is None
+    ]
+    assert kept == [(RIGHT, WRONG), (RIGHT, OTHER)]
+
+
+def test_a_pair_records_the_verdict() -> None:
+    assert POOR.to_json() == {
+        "chosen_better": False,
+        "unambiguous": False,
+        "chosen_right": False,
+        "why": "because",
+    }

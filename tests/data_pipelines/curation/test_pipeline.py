@@ -1,0 +1,223 @@
+"""Curation end to end: what is kept, what is dropped, and why."""
+
+import ast
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.artefacts import read_manifest
+from data_pipelines.curation.segments import uniform_segments
+from data_pipelines.errors import InputError
+from data_pipelines.pairs import read_pairs
+from data_pipelines.sampling import inside, outside
+from data_pipelines.synthetic_events import DESCRIBE
+from tests.data_pipelines.curation.knowing_model import (
+    CONFIG,
+    MADE_FROM,
+    SAMPLING,
+    UNKNOWN,
+    World,
+    answers_of,
+    knowing,
+    read_dropped,
+    run,
+    shown_in,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_kept_pairs_have_the_right_chosen_answer(world: World, undisturbed: Path) -> None:
+    pairs = read_pairs(undisturbed / "pairs.jsonl")
+    assert {pair.video_id for pair in pairs} == set(world.store.videos)
+    assert {pair.granularity for pair in pairs} == {"localized", "comprehensive"}
+    for pair in pairs:
+        _, right = answers_of(world.timelines[pair.video_id])[pair.question]
+        assert pair.chosen == right and pair.rejected == UNKNOWN
+        assert pair.judge_said == {
+            "chosen_better": True,
+            "unambiguous": True,
+            "chosen_right": True,
+            "why": f"the captions say: {right}",
+        }
+        assert (pair.generator, pair.judge, pair.sampling) == ("knowing@1", RuleJudge.name, SAMPLING)
+    assert len({pair.id for pair in pairs}) == len(pairs)
+
+
+def test_pairs_tell_the_frames_their_answers_were_made_from(
+    world: World, undisturbed: Path
+) -> None:
+    for pair in read_pairs(undisturbed / "pairs.jsonl"):
+        info = world.store.info(pair.video_id)
+        timeline = world.timelines[pair.video_id]
+        needed, _ = answers_of(timeline)[pair.question]
+        sides = [
+            shown_in(world.store, pair.video_id, positions, timeline)
+            for positions in (pair.chosen_frames, pair.rejected_frames)
+        ]
+        assert all(shown in sides[0] for shown in needed)
+        assert not all(shown in sides[1] for shown in needed)
+        if pair.granularity == "comprehensive":
+            assert pair.segment is None and pair.negative == "incomplete"
+            assert (len(pair.chosen_frames), len(pair.rejected_frames)) == (32, 4)
+            assert set(pair.rejected_frames) < set(pair.chosen_frames)
+            continue
+        assert pair.segment is not None and pair.negative == "irrelevant"
+        start, end = pair.segment
+        assert (start, end) in uniform_segments(info.duration, CONFIG.segment_seconds)
+        assert set(pair.chosen_frames) <= set(inside(info.times_F, start, end).tolist())
+        length = end - start
+        away = outside(info.times_F, start - length, end + length).tolist()
+        assert set(pair.rejected_frames) <= set(away)
+        assert len(pair.chosen_frames) == len(pair.rejected_frames) == 8
+
+
+def test_the_model_is_asked_for_what_the_pairs_say(world: World, tmp_path: Path) -> None:
+    model = run(world, tmp_path / "pairs")
+    assert [video for video, _ in model.calls] == [v for v in world.store.videos for _ in "ab"]
+    asked = {
+        (video, request.question, tuple(map(int, request.positions)))
+        for video, requests in model.calls
+        for request in requests
+    }
+    for pair in read_pairs(tmp_path / "pairs" / "pairs.jsonl"):
+        for positions in (pair.chosen_frames, pair.rejected_frames):
+            assert (pair.video_id, pair.question, tuple(positions)) in asked
+    for video, requests in model.calls[::2]:
+        info = world.store.info(video)
+        segments = uniform_segments(info.duration, CONFIG.segment_seconds)
+        assert [request.question for request in requests] == [DESCRIBE] * len(segments)
+        for request, (start, end) in zip(requests, segments, strict=True):
+            assert len(request.positions) == CONFIG.segment_frames
+            assert set(request.positions) <= set(inside(info.times_F, start, end))
+
+
+def test_every_candidate_is_kept_or_dropped_with_a_reason(world: World, undisturbed: Path) -> None:
+    kept, dropped = read_pairs(undisturbed / "pairs.jsonl"), read_dropped(undisturbed)
+    manifest = read_manifest(undisturbed, "pairs")
+    assert manifest["made_from"] == MADE_FROM
+    assert manifest["pairs"] == len(kept)
+    assert manifest["candidates"] == len(kept) + len(dropped)
+    assert manifest["mix"] == Counter(pair.granularity for pair in kept)
+    assert manifest["dropped"] == Counter(entry["filter"] for entry in dropped)
+    assert all(entry["reason"] for entry in dropped)
+    # One localized candidate a segment: all captions were readable.
+    localized = [pair.id for pair in kept if pair.granularity == "localized"]
+    localized += [entry["id"] for entry in dropped if entry["granularity"] == "localized"]
+    segments = [
+        uniform_segments(world.store.info(video).duration, CONFIG.segment_seconds)
+        for video in world.store.videos
+    ]
+    assert len(set(localized)) == len(localized) == sum(map(len, segments))
+    assert {entry["filter"] for entry in dropped} <= {"ambiguous", "identical"}
+
+
+def tampered(question: str, answer: str) -> str:
+    """Empty, the same on both sides, wrong, or left as it is, by kind of question."""
+    if question.startswith("Which way"):
+        return ""
+    if question.startswith("How many"):
+        return "There are many."
+    if question.startswith("What comes"):
+        return UNKNOWN if answer != UNKNOWN else "The stars come first."
+    return answer
+
+
+def test_each_filter_drops_what_it_should(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    run(world, out, knowing(world, tamper=tampered))
+    kept = {pair.kind for pair in read_pairs(out / "pairs.jsonl")}
+    assert kept == {"colour", "order"}
+    reasons: dict[str, set[str]] = {}
+    for entry in read_dropped(out):
+        reasons.setdefault(entry["kind"], set()).add(entry["filter"])
+    for kind, name in (
+        ("motion", "empty"),
+        ("count", "identical"),
+        ("first", "chosen_wrong"),
+        ("after", "chosen_wrong"),
+    ):
+        assert reasons[kind] == {name}, kind
+
+
+def test_unreadable_captions_are_not_asked_about(world: World, tmp_path: Path) -> None:
+    video = world.store.videos[1]
+    model = knowing(world, captions={(video, 2): "Something moves."})
+    run(world, tmp_path / "pairs", model)
+    out = tmp_path / "pairs"
+    told = [pair.segment for pair in read_pairs(out / "pairs.jsonl") if pair.video_id == video]
+    told += [entry["segment"] for entry in read_dropped(out) if entry["video_id"] == video]
+    segments = uniform_segments(world.store.info(video).duration, CONFIG.segment_seconds)
+    expected = [list(segment) for number, segment in enumerate(segments) if number != 2]
+    assert sorted(told, key=str) == sorted(expected, key=str)  # and nothing comprehensive
+
+
+def test_a_video_of_one_segment_is_accounted_for(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    run(world, out, config=replace(CONFIG, segment_seconds=1000.0, segment_frames=64))
+    dropped = [entry for entry in read_dropped(out) if entry["granularity"] == "localized"]
+    assert [entry["filter"] for entry in dropped] == ["no_other_frames"] * 3
+    assert read_manifest(out, "pairs")["dropped"]["no_other_frames"] == 3
+    kept = read_pairs(out / "pairs.jsonl")
+    assert kept and {pair.granularity for pair in kept} == {"comprehensive"}
+
+
+def test_seeds_ask_other_questions(world: World, undisturbed: Path, tmp_path: Path) -> None:
+    run(world, tmp_path / "pairs", config=replace(CONFIG, seed=1))
+    folders = (undisturbed, tmp_path / "pairs")
+    one, other = ({pair.id for pair in read_pairs(out / "pairs.jsonl")} for out in folders)
+    assert one != other
+
+
+def test_no_pair_left_is_an_error_with_counts(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    model = knowing(world, tamper=lambda question, answer: UNKNOWN)
+    with pytest.raises(InputError, match=r"identical: \d+") as error:
+        run(world, out, model)
+    assert not out.exists()
+    counts = {"identical": 0, "ambiguous": 0}
+    lines = (tmp_path / "pairs.partial" / "ledger.jsonl").read_text().splitlines()
+    for line in lines:
+        for entry in json.loads(line)["result"]["dropped"]:
+            counts[entry["filter"]] += 1
+    assert f"identical: {counts['identical']}" in str(error.value)
+    assert f"of {sum(counts.values())} candidates" in str(error.value)
+
+
+def test_no_question_at_all_is_an_error(world: World, tmp_path: Path) -> None:
+    spoilt = {(video, number): "?" for video in world.store.videos for number in range(20)}
+    with pytest.raises(InputError, match="of 0 candidates .no question."):
+        run(world, tmp_path / "pairs", knowing(world, captions=spoilt))
+    assert not (tmp_path / "pairs").exists()
+
+
+def mentions_of_the_truth(source: str) -> list[str]:
+    """Where code imports or names what only scoring may read."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            found += [a.name for a in node.names if a.name == "read_truth"]
+        if isinstance(node, ast.Attribute) and node.attr in ("truth", "read_truth"):
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Name) and node.id == "read_truth":
+            found.append(node.id)
+    if "eval.truth" in source or "read_truth" in source:
+        found.append("in the text")
+    return found
+
+
+def test_only_scoring_reads_the_truth() -> None:
+    paths = sorted((ROOT / "data_pipelines" / "curation").glob("*.py"))
+    verbs = ("frames", "curate", "reference", "train", "export", "rows", "report")
+    paths += [ROOT / "tpo_jax" / "cli" / f"{verb}.py" for verb in verbs]
+    paths += [ROOT / "tpo_jax" / "api.py", ROOT / "data_pipelines" / "loader.py"]
+    assert len(paths) > 16
+    for path in paths:
+        assert mentions_of_the_truth(path.read_text()) == [], path
+    for path in (ROOT / "data_pipelines" / "curation").glob("*.py"):
+        assert not re.search(r"data_pipelines(\.| import )synthetic\b", path.read_text()), path
+    assert mentions_of_the_truth((ROOT / "tpo_jax" / "cli" / "eval.py").read_text())

@@ -1,0 +1,199 @@
+"""Questions from captions: asked where the captions give one answer, and that is the right one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipelines.curation.questions import Candidate, RuleQuestions
+from data_pipelines.synthetic_events import (
+    COLOURS,
+    COMPREHENSIVE_KINDS,
+    COUNTS,
+    DESCRIBE,
+    LOCALIZED_KINDS,
+    MOTIONS,
+    SHAPES,
+    Event,
+    caption,
+    localized_question,
+)
+
+MAKER = RuleQuestions()
+STAR = Event(shape="star", colour="red", motion="left", count="one")
+CROSS = Event(shape="cross", colour="cyan", motion="up", count="two")
+MOON = Event(shape="moon", colour="white", motion="down", count="three")
+RING = Event(shape="ring", colour="green", motion="right", count="two")
+SEEDS = st.integers(0, 2**32)
+
+
+def rng_of(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def localized(*told: Sequence[Event] | str, seed: int = 0) -> list[Candidate]:
+    captions = [one if isinstance(one, str) else caption(one) for one in told]
+    return MAKER.localized(captions, rng_of(seed))
+
+
+def comprehensive(*told: Sequence[Event] | str, count: int = 8, seed: int = 0) -> list[Candidate]:
+    captions = [one if isinstance(one, str) else caption(one) for one in told]
+    return MAKER.comprehensive(captions, count, rng_of(seed))
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> tuple[list[Event], list[str]]:
+    """Events, and captions of segments: an event that runs over a border is told of twice."""
+    events = [
+        Event(
+            shape=shape,
+            colour=draw(st.sampled_from(COLOURS)),
+            motion=draw(st.sampled_from(MOTIONS)),
+            count=draw(st.sampled_from(COUNTS)),
+        )
+        for shape in draw(st.permutations(SHAPES))[: draw(st.integers(1, len(SHAPES)))]
+    ]
+    captions, at = [], 0
+    while at < len(events):
+        end = min(len(events), at + draw(st.integers(1, 3)))
+        captions.append(caption(events[at:end]))
+        at = end - 1 if end < len(events) and end - at > 1 and draw(st.booleans()) else end
+    return events, captions
+
+
+# -------------------------------------------------------------------------------------- localized
+
+
+@given(stories(), SEEDS)
+def test_a_localized_question_is_about_its_segment(
+    story: tuple[list[Event], list[str]], seed: int
+) -> None:
+    events, captions = story
+    candidates = MAKER.localized(captions, rng_of(seed))
+    assert [candidate.segment for candidate in candidates] == list(range(len(captions)))
+    for candidate in candidates:
+        assert candidate.granularity == "localized" and not candidate.ambiguous
+        right = {
+            localized_question(event, candidate.kind).text: localized_question(
+                event, candidate.kind
+            ).answer
+            for event in events
+            if caption([event]) in captions[candidate.segment or 0]
+        }
+        assert right[candidate.question] == candidate.expected
+    assert MAKER.localized(captions, rng_of(seed)) == candidates
+
+
+def test_all_kinds_and_all_events_of_a_segment_are_asked_about() -> None:
+    asked = [localized([STAR, CROSS], seed=seed)[0] for seed in range(60)]
+    assert {one.kind for one in asked} == set(LOCALIZED_KINDS)
+    assert {noun for one in asked for noun in ("stars", "crosses") if noun in one.question} == {
+        "stars",
+        "crosses",
+    }
+    assert MAKER.describe == DESCRIBE
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "A star, I think.", "One red star moves", "One red star moves left. Two"]
+)
+def test_an_unreadable_caption_is_not_asked_about(bad: str) -> None:
+    candidates = localized([STAR], bad, [MOON], bad)
+    assert [candidate.segment for candidate in candidates] == [0, 2]
+    assert localized(bad, bad) == []
+
+
+def test_what_is_told_of_elsewhere_is_ambiguous() -> None:
+    blue = Event(shape="star", colour="blue", motion="up", count="two")
+    marks = [one.ambiguous for one in localized([STAR], [CROSS], [blue], [MOON])]
+    assert "segment 2" in marks[0] and "segment 0" in marks[2]
+    assert "stars" in marks[0] and marks[1] == marks[3] == ""
+
+
+def test_what_runs_on_into_the_next_segment_is_not_ambiguous() -> None:
+    assert [one.ambiguous for one in localized([STAR], [STAR], [CROSS])] == ["", "", ""]
+    # Over three segments, the first and the third no longer touch.
+    marks = [bool(one.ambiguous) for one in localized([STAR], [STAR], [STAR])]
+    assert marks == [True, False, True]
+
+
+def test_what_a_caption_tells_of_twice_is_ambiguous() -> None:
+    blue = Event(shape="star", colour="blue", motion="up", count="two")
+    for seed in range(20):
+        (candidate,) = localized([STAR, CROSS, blue], seed=seed)
+        assert bool(candidate.ambiguous) == ("star" in candidate.question)
+
+
+# ---------------------------------------------------------------------------------- comprehensive
+
+
+def right_answer(question: str, nouns: list[str]) -> str:
+    """Answered anew from the order of the nouns, without the grammar's own code."""
+    if question == "What comes first in the video?":
+        return f"The {nouns[0]} come first."
+    if question == "What comes last in the video?":
+        return f"The {nouns[-1]} come last."
+    words = question.rstrip("?").split()
+    if question.startswith("What comes right"):
+        side, noun = words[3], words[5]
+        other = nouns[nouns.index(noun) + {"after": 1, "before": -1}[side]]
+        assert not (side == "before" and noun == nouns[0])
+        return f"The {other} come right {side} the {noun}."
+    assert question.startswith("Which come first, the ")
+    one, other = words[4], words[7]
+    assert one != other
+    return f"The {min(one, other, key=nouns.index)} come first."
+
+
+@given(stories(), st.integers(0, 12), SEEDS)
+def test_comprehensive_questions_are_answered_from_the_events(
+    story: tuple[list[Event], list[str]], count: int, seed: int
+) -> None:
+    events, captions = story
+    candidates = MAKER.comprehensive(captions, count, rng_of(seed))
+    nouns = [event.shapes for event in events]
+    for candidate in candidates:
+        assert candidate.granularity == "comprehensive" and candidate.segment is None
+        assert not candidate.ambiguous
+        assert candidate.expected == right_answer(candidate.question, nouns)
+    texts = [candidate.question for candidate in candidates]
+    assert len(set(texts)) == len(texts) <= count
+    if count and len(events) >= 3:
+        assert texts
+    else:
+        assert not texts
+    assert MAKER.comprehensive(captions, count, rng_of(seed)) == candidates
+
+
+def test_all_comprehensive_kinds_are_asked() -> None:
+    asked = [one for seed in range(30) for one in comprehensive([STAR, CROSS], [MOON], seed=seed)]
+    assert {one.kind for one in asked} == set(COMPREHENSIVE_KINDS)
+    assert len(comprehensive([STAR, CROSS], [MOON, RING], count=5)) == 5
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ([STAR], [CROSS], [STAR], [MOON]),
+        ([STAR, CROSS, STAR], [MOON]),
+        ([STAR, CROSS], [MOON], [CROSS, RING]),
+        ([STAR, CROSS], [STAR, CROSS], [MOON]),
+        ([STAR], [CROSS], "It goes on.", [MOON], [RING]),
+        ("", [STAR, CROSS], [MOON]),
+        ([STAR, CROSS], [MOON], "Two"),
+        ([STAR], [CROSS]),
+        (),
+    ],
+    ids=str,
+)
+def test_nothing_is_asked_about_a_story_that_is_not_clear(told: tuple) -> None:
+    assert [one for seed in range(10) for one in comprehensive(*told, seed=seed)] == []
+
+
+def test_an_event_over_a_border_is_one_event() -> None:
+    for seed in range(20):
+        for candidate in comprehensive([STAR, CROSS], [CROSS, MOON], [MOON], seed=seed):
+            nouns = ["stars", "crosses", "moons"]
+            assert candidate.expected == right_answer(candidate.question, nouns)

@@ -1,0 +1,107 @@
+"""Curation killed and run again ends as if it had been left alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_pipelines.curation import pipeline
+from data_pipelines.errors import InputError
+from data_pipelines.pairs import read_pairs
+from tests.data_pipelines.curation.knowing_model import (
+    Killed,
+    World,
+    knowing,
+    results,
+    run,
+)
+
+
+def assert_finished_as(undisturbed: Path, out: Path) -> None:
+    assert results(out) == results(undisturbed)
+    assert not out.with_name("pairs.partial").exists()
+
+
+@pytest.mark.parametrize("killed_at", range(1, 7))
+def test_killed_in_the_model_and_run_again(
+    world: World, undisturbed: Path, tmp_path: Path, killed_at: int
+) -> None:
+    out = tmp_path / "pairs"
+    first = knowing(world, killed_at=killed_at)
+    with pytest.raises(Killed):
+        run(world, out, first)
+    assert not out.exists()
+    again = run(world, out)
+    done = (killed_at - 1) // 2
+    left = [video for video in world.store.videos[done:] for _ in ("captions", "answers")]
+    assert [video for video, _ in again.calls] == left
+    assert_finished_as(undisturbed, out)
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_killed_between_videos_and_run_again(
+    world: World, undisturbed: Path, tmp_path: Path, killed_after: int
+) -> None:
+    def progress(done: int, total: int, detail: str) -> None:
+        assert total == 3
+        if done == killed_after:
+            raise Killed
+
+    out = tmp_path / "pairs"
+    first = knowing(world)
+    with pytest.raises(Killed):
+        run(world, out, first, progress=progress)
+    told: list[tuple[int, int, str]] = []
+    again = run(world, out, progress=lambda *one: told.append(one))
+    asked = [video for model in (first, again) for video, _ in model.calls]
+    assert asked == [video for video in world.store.videos for _ in ("captions", "answers")]
+    assert_finished_as(undisturbed, out)
+    assert [(done, total) for done, total, _ in told] == [(1, 3), (2, 3), (3, 3)]
+    assert told[-1][2] == f"{len(read_pairs(out / 'pairs.jsonl'))} pairs"
+
+
+def test_killed_while_a_line_was_written(world: World, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    with pytest.raises(Killed):
+        run(world, out, knowing(world, killed_at=5))
+    ledger = tmp_path / "pairs.partial" / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-10])
+    again = run(world, out)
+    assert [video for video, _ in again.calls[::2]] == world.store.videos[1:]
+    assert_finished_as(undisturbed, out)
+
+
+@pytest.mark.parametrize("step", ["write_pairs", "write_text", "write_manifest"])
+def test_killed_while_the_files_are_written(
+    world: World, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def kill(*args: Any, **keywords: Any) -> None:
+        raise Killed
+
+    out = tmp_path / "pairs"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, step, kill)
+        with pytest.raises(Killed):
+            run(world, out)
+    assert run(world, out).calls == []
+    assert_finished_as(undisturbed, out)
+
+
+def test_what_was_begun_with_other_settings_is_refused(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    with pytest.raises(Killed):
+        run(world, out, knowing(world, killed_at=3))
+    other = {"frames": "f1", "curate": {"segment_frames": 6, "seed": 0}}
+    before = results(tmp_path / "pairs.partial")
+    model = knowing(world)
+    with pytest.raises(InputError, match="curate.segment_frames: found 8, expected 6") as error:
+        run(world, out, model, made_from=other)
+    assert str(tmp_path / "pairs.partial") in str(error.value)
+    assert model.calls == [] and results(tmp_path / "pairs.partial") == before
+
+
+def test_a_finished_folder_is_not_written_again(world: World, undisturbed: Path) -> None:
+    model = knowing(world)
+    with pytest.raises(InputError, match="exists already"):
+        run(world, undisturbed, model)
+    assert model.calls == []
