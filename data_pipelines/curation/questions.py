@@ -61,24 +61,26 @@ class RuleQuestions:
     describe = DESCRIBE
 
     def localized(self, captions: Sequence[str], rng: np.random.Generator) -> list[Candidate]:
-        """One question a readable caption, about one of its events."""
+        """One question a readable caption, about one of its events.
+
+        Ambiguous where another caption, or the same, answers it otherwise.
+        """
         told = [read_caption(caption) or [] for caption in captions]
         candidates = []
         for number, events in enumerate(told):
             if not events:
                 continue
-            event = events[rng.integers(len(events))]
-            question = localized_question(event, str(rng.choice(LOCALIZED_KINDS)))
-            elsewhere = [
-                other
+            event = events[int(rng.integers(len(events)))]
+            kind = str(rng.choice(LOCALIZED_KINDS))
+            question = localized_question(event, kind)
+            answers = [
+                (other, localized_question(one, kind).answer)
                 for other, seen in enumerate(told)
-                if abs(other - number) > 1 and any(e.shape == event.shape for e in seen)
+                for one in seen
+                if one.shape == event.shape
             ]
-            ambiguous = ""
-            if elsewhere:
-                ambiguous = f"{event.shapes} are also told of in segment {elsewhere[0]}"
-            elif sum(e.shape == event.shape for e in events) > 1:
-                ambiguous = f"{event.shapes} are told of twice in the segment"
+            against = [f"segment {at}: {said}" for at, said in answers if said != question.answer]
+            ambiguous = against[0] if against else ""
             candidates.append(_candidate("localized", question, number, ambiguous))
         return candidates
 

@@ -10,9 +10,11 @@ from ml_collections import ConfigDict
 
 from data_pipelines.artefacts import write_json
 from data_pipelines.synthetic import write_videos
-from tpo_jax.cli import curate, eval, export, frames, reference, report, train
+from tpo_jax.cli import curate, export, frames, reference, report, train
+from tpo_jax.cli import eval as eval_verb
 from tpo_jax.cli.progress import duration_text, stage_progress
 from tpo_jax.cli.settings import RunConfig, read_settings
+from tpo_jax.parallel.mesh import check_batch, make_mesh
 
 SPLITS = ("train", "development", "heldout")  # each with a seed of its own
 
@@ -28,13 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run every stage, one after another."""
     settings = read_settings(config)
+    # A mesh that cannot be is better said now than after minutes of curation.
+    check_batch(make_mesh(settings.mesh), settings.train.batch_pairs)
     stages: dict[str, Callable[[RunConfig], object]] = {
         "videos": make_videos,
         "frames": frames.make_frames,
         "curate": curate.make_pairs,
         "reference": reference.make_reference,
         "train": train.train_policy,
-        "eval": eval.evaluate,
+        "eval": eval_verb.evaluate,
         "export": export.export_policy,
         "report": report.make_report,
     }

@@ -46,7 +46,8 @@ def evaluate(settings: RunConfig) -> None:
         "tpo": policy.fingerprint,
         "frames": store.fingerprint,
         "truth": file_sha256(truth)[:16],
-        "eval": as_json(settings.eval),
+        # Where the videos and the truth lie does not matter: what is in them is told above.
+        "eval": {k: v for k, v in as_json(settings.eval).items() if k not in ("videos", "truth")},
         "prompts": as_json(settings.prompts),
         "sampling": as_json(settings.sampling),
         "compute_dtype": settings.compute_dtype,

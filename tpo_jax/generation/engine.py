@@ -22,7 +22,7 @@ FRAME_BUCKET = 32  # frames are encoded in multiples of this, so that few shapes
 
 
 class Engine:
-    """Compiled encode and generate functions of one model."""
+    """Encode and generate for one model."""
 
     def __init__(
         self,
@@ -35,8 +35,9 @@ class Engine:
     ):
         self.config = config
         self.params = params
-        self._encode = jax.jit(partial(_encode, graph))
-        self._generate = jax.jit(partial(_generate, graph, config, end_token, sampling))
+        self._graph = graph
+        self._end_token = end_token
+        self._sampling = sampling
 
     def encode(self, frames_FHWC: np.ndarray) -> Float[Array, "M D"]:
         """Visual tokens of all frames (uint8 [F, S, S, 3]) in one sequence, M = F' * N + 1.
@@ -46,7 +47,7 @@ class Engine:
         """
         pad = -len(frames_FHWC) % FRAME_BUCKET
         padded = np.pad(frames_FHWC, ((0, pad), (0, 0), (0, 0), (0, 0)))
-        return self._encode(self.params, padded)
+        return _encode(self._graph, self.params, padded)
 
     def visual_index(self, positions_F: np.ndarray, stored_frames: int) -> np.ndarray:
         """Where the tokens of the frames at `positions` lie in what `encode` gave; int32 [M']."""
@@ -66,9 +67,21 @@ class Engine:
         `rows` are stacked `data_pipelines.batches.prompt_row`s; `seeds_B` uint32, used only when
         sampling.
         """
-        return np.asarray(self._generate(self.params, visual_MD, rows, seeds_B))
+        answers_BA = _generate(
+            self._graph,
+            self.config,
+            self._end_token,
+            self._sampling,
+            self.params,
+            visual_MD,
+            rows,
+            seeds_B,
+        )
+        return np.asarray(answers_BA)
 
 
+# Compiled once for all engines of one structure: base and trained policy share them.
+@partial(jax.jit, static_argnums=0)
 def _encode(graph: nnx.GraphDef, params: Params, frames_FHWC: Array) -> Float[Array, "M D"]:
     model: VideoLMM = nnx.merge(graph, params)
     tokens_FND = model.encode_frames(frames_FHWC)
@@ -77,6 +90,7 @@ def _encode(graph: nnx.GraphDef, params: Params, frames_FHWC: Array) -> Float[Ar
     return jnp.concatenate([flat, end[None].astype(flat.dtype)])
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _generate(
     graph: nnx.GraphDef,
     config: VideoLMMConfig,
