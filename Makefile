@@ -25,10 +25,10 @@ demo-base: $(INSTALLED) ## train the small base model that the demo starts from
 	$(BIN)/tpo demo-base
 
 test: lint ## check formatting, lint and types, then run the quick tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not slow"
 
 test-full: lint ## the same with the slow tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 lint: $(INSTALLED_TEST) ## check formatting, lint and types only
 	$(BIN)/ruff format --check .

@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
             "sampling": {"max_new_tokens": 24, "temperature": 0.0},
             "curate": {
                 "segment_seconds": 8.0,
-                "segment_frames": 8,
+                "segment_frames": 9,
                 "dense_frames": 32,
                 "sparse_frames": 4,
                 "comprehensive_per_video": 6,

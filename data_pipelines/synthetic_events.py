@@ -9,13 +9,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SHAPES = ("circle", "square", "triangle", "cross", "ring", "star", "diamond", "moon")
+SHAPES = ("square", "ring", "cross")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "cyan")
 MOTIONS = ("left", "right", "up", "down")
 COUNTS = ("one", "two", "three")
 
 DESCRIBE = "Describe what is shown."
-LOCALIZED_KINDS = ("colour", "motion", "count")
+LOCALIZED_KINDS = ("shape", "motion", "count")
 COMPREHENSIVE_KINDS = ("after", "before", "order", "first", "last")
 
 
@@ -29,9 +29,17 @@ class Event:
     count: str
 
     @property
-    def shapes(self) -> str:
-        """The plural the questions use whatever the count is, so that they do not give it away."""
+    def plural(self) -> str:
+        """Its shape, in the plural."""
         return "crosses" if self.shape == "cross" else f"{self.shape}s"
+
+    @property
+    def name(self) -> str:
+        """What questions call it: its colour, which no other event of a video has.
+
+        A plural whatever the count is, so that a question does not give it away.
+        """
+        return f"{self.colour} shapes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +59,10 @@ def caption(events: Sequence[Event]) -> str:
 def _sentence(event: Event) -> str:
     if event.count == "one":
         return f"One {event.colour} {event.shape} moves {event.motion}."
-    return f"{event.count.capitalize()} {event.colour} {event.shapes} move {event.motion}."
+    return f"{event.count.capitalize()} {event.colour} {event.plural} move {event.motion}."
 
 
-_SINGULAR = {Event(shape=s, colour="", motion="", count="").shapes: s for s in SHAPES}
+_SINGULAR = {Event(shape=s, colour="", motion="", count="").plural: s for s in SHAPES}
 _SENTENCE = re.compile(r"(\w+) (\w+) (\w+) moves? (\w+)\.")
 
 
@@ -73,13 +81,13 @@ def read_caption(text: str) -> list[Event] | None:
 
 def localized_question(event: Event, kind: str) -> Question:
     """A question about one event alone."""
-    noun = event.shapes
+    noun = event.name
     match kind:
-        case "colour":
+        case "shape":
             return Question(
                 kind=kind,
-                text=f"What colour are the {noun}?",
-                answer=f"The {noun} are {event.colour}.",
+                text=f"What are the {noun}?",
+                answer=f"The {noun} are {event.plural}.",
             )
         case "motion":
             return Question(
@@ -88,7 +96,8 @@ def localized_question(event: Event, kind: str) -> Question:
                 answer=f"The {noun} move {event.motion}.",
             )
         case "count":
-            there = f"is one {event.shape}" if event.count == "one" else f"are {event.count} {noun}"
+            one = event.count == "one"
+            there = f"is one {event.colour} shape" if one else f"are {event.count} {noun}"
             return Question(kind=kind, text=f"How many {noun} are there?", answer=f"There {there}.")
     raise ValueError(f"no localized question of kind {kind!r}; known: {LOCALIZED_KINDS}")
 
@@ -99,13 +108,13 @@ def comprehensive_question(events: Sequence[Event], kind: str, at: int, other: i
     `after` and `before` ask for the neighbour of event `at`; `order` which of `at` and `other`
     comes first; `first` and `last` ignore both. IndexError where event `at` has no neighbour.
     """
-    noun = events[at].shapes
+    noun = events[at].name
     match kind:
         case "after":
             return Question(
                 kind=kind,
                 text=f"What comes right after the {noun}?",
-                answer=f"The {events[at + 1].shapes} come right after the {noun}.",
+                answer=f"The {events[at + 1].name} come right after the {noun}.",
             )
         case "before":
             if at < 1:  # else -1 would name the last event
@@ -113,25 +122,25 @@ def comprehensive_question(events: Sequence[Event], kind: str, at: int, other: i
             return Question(
                 kind=kind,
                 text=f"What comes right before the {noun}?",
-                answer=f"The {events[at - 1].shapes} come right before the {noun}.",
+                answer=f"The {events[at - 1].name} come right before the {noun}.",
             )
         case "order":
-            first = events[min(at, other)].shapes
+            first = events[min(at, other)].name
             return Question(
                 kind=kind,
-                text=f"Which come first, the {noun} or the {events[other].shapes}?",
+                text=f"Which come first, the {noun} or the {events[other].name}?",
                 answer=f"The {first} come first.",
             )
         case "first":
             return Question(
                 kind=kind,
                 text="What comes first in the video?",
-                answer=f"The {events[0].shapes} come first.",
+                answer=f"The {events[0].name} come first.",
             )
         case "last":
             return Question(
                 kind=kind,
                 text="What comes last in the video?",
-                answer=f"The {events[-1].shapes} come last.",
+                answer=f"The {events[-1].name} come last.",
             )
     raise ValueError(f"no comprehensive question of kind {kind!r}; known: {COMPREHENSIVE_KINDS}")

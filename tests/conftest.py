@@ -1,7 +1,10 @@
 """What every test runs under: JAX on the CPU with eight virtual devices."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 
 # JAX and XLA read these when they start; a JAX that is already imported would ignore them.
 assert "jax" not in sys.modules, "something imported jax before tests/conftest.py"
@@ -15,3 +18,11 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 # loop of sharded steps can wait for a device that never gets one, until XLA aborts the process
 # after 40 s. This raises the number. (Switching off jax_cpu_enable_async_dispatch does not help.)
 os.environ.setdefault("NPROC", "32")
+
+# Most of the time goes into compiling, and many tests compile the same step. The workers of a run
+# inherit the folder of the process that started them, so what one compiled the others read.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    folder = tempfile.mkdtemp(prefix="tpo_jax_compiled_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

@@ -24,14 +24,14 @@ from data_pipelines.synthetic_events import (
 
 # What a guesser is right by who knows the grammar: one of the answers the question leaves open.
 CHANCE = {
-    "colour": 1 / len(COLOURS),
+    "shape": 1 / len(SHAPES),
     "motion": 1 / len(MOTIONS),
     "count": 1 / len(COUNTS),
-    "after": 1 / (len(SHAPES) - 1),
-    "before": 1 / (len(SHAPES) - 1),
+    "after": 1 / (len(COLOURS) - 1),
+    "before": 1 / (len(COLOURS) - 1),
     "order": 1 / 2,
-    "first": 1 / len(SHAPES),
-    "last": 1 / len(SHAPES),
+    "first": 1 / len(COLOURS),
+    "last": 1 / len(COLOURS),
 }
 
 Pools = Mapping[str, Sequence[tuple[str, Question]]]
@@ -75,7 +75,7 @@ def questions(
 def _localized(events: Sequence[Event]) -> Pools:
     """Every localized question about the events by kind, each with a name for it."""
     return {
-        kind: [(event.shape, localized_question(event, kind)) for event in events]
+        kind: [(event.colour, localized_question(event, kind)) for event in events]
         for kind in LOCALIZED_KINDS
     }
 
@@ -97,9 +97,13 @@ def _comprehensive(events: Sequence[Event], seed: int, video: str) -> Pools:
     for kind in COMPREHENSIVE_KINDS:
         pools[kind] = []
         for at, other in asked[kind]:
-            shapes = {"order": f"{events[at].shape}-{events[other].shape}", "first": "", "last": ""}
+            names = {
+                "order": f"{events[at].colour}-{events[other].colour}",
+                "first": "",
+                "last": "",
+            }
             question = comprehensive_question(events, kind, at, other)
-            pools[kind].append((shapes.get(kind, events[at].shape), question))
+            pools[kind].append((names.get(kind, events[at].colour), question))
     return pools
 
 

@@ -77,7 +77,7 @@ class RuleQuestions:
                 (other, localized_question(one, kind).answer)
                 for other, seen in enumerate(told)
                 for one in seen
-                if one.shape == event.shape
+                if one.colour == event.colour
             ]
             against = [f"segment {at}: {said}" for at, said in answers if said != question.answer]
             ambiguous = against[0] if against else ""
@@ -128,8 +128,8 @@ def _story(captions: Sequence[str]) -> list[Event] | None:
         if events is None:
             return None
         for event in events:
-            if any(event.shape == told.shape for told in story[:-1]):
+            if any(event.colour == told.colour for told in story[:-1]):
                 return None
-            if not story or story[-1].shape != event.shape:
+            if not story or story[-1].colour != event.colour:
                 story.append(event)
     return story

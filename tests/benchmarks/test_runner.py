@@ -17,7 +17,7 @@ def item(video: str, kind: str, answer: str, chance: float | None = 0.5) -> Item
     return Item(
         id=f"{video}/{kind}",
         video=video,
-        granularity="localized" if kind == "colour" else "comprehensive",
+        granularity="localized" if kind == "shape" else "comprehensive",
         kind=kind,
         question=f"{kind}?",
         answer=answer,
@@ -27,18 +27,18 @@ def item(video: str, kind: str, answer: str, chance: float | None = 0.5) -> Item
 
 # Not sorted by video: the records must come back in this order all the same.
 ITEMS = [
-    item("a.mp4", "colour", "red"),
-    item("b.mp4", "colour", "blue"),
-    item("a.mp4", "first", "star"),
-    item("c.mp4", "colour", "red"),
-    item("b.mp4", "first", "moon"),
+    item("a.mp4", "shape", "ring"),
+    item("b.mp4", "shape", "cross"),
+    item("a.mp4", "first", "red"),
+    item("c.mp4", "shape", "ring"),
+    item("b.mp4", "first", "white"),
 ]
 
 
 class Model:
-    """Says "red" to everything, and can be told to die at its n-th call."""
+    """Says "ring" to everything, and can be told to die at its n-th call."""
 
-    def __init__(self, name: str = "base", dies_at: int | None = None, said: str = "Red.\u2028"):
+    def __init__(self, name: str = "base", dies_at: int | None = None, said: str = "Ring.\u2028"):
         self.name = name
         self.calls: list[tuple[str, list[str]]] = []
         self._dies_at = dies_at
@@ -60,9 +60,9 @@ def test_a_video_is_asked_in_one_call(tmp_path: Path) -> None:
     path = tmp_path / "new" / "answers.jsonl"
     records = run_task(ITEMS, model, frames_of, path, lambda *done: seen.append(done))
     assert model.calls == [
-        ("id-a.mp4", ["colour?", "first?"]),
-        ("id-b.mp4", ["colour?", "first?"]),
-        ("id-c.mp4", ["colour?"]),
+        ("id-a.mp4", ["shape?", "first?"]),
+        ("id-b.mp4", ["shape?", "first?"]),
+        ("id-c.mp4", ["shape?"]),
     ]
     assert [record.item for record in records] == [one.id for one in ITEMS]
     assert [record.correct for record in records] == [True, False, False, True, False]
@@ -70,9 +70,9 @@ def test_a_video_is_asked_in_one_call(tmp_path: Path) -> None:
     assert seen == [(1, 3, "a.mp4"), (2, 3, "b.mp4"), (3, 3, "c.mp4")]
     line = json.loads(path.read_text(encoding="utf-8").split("\n")[0])
     assert line | {"asked": ""} == {
-        "item": "a.mp4/colour",
+        "item": "a.mp4/shape",
         "model": "base",
-        "said": "Red.\u2028",
+        "said": "Ring.\u2028",
         "correct": True,
         "asked": "",
     }
@@ -115,8 +115,8 @@ def test_cut_off_at_any_byte_it_goes_on(tmp_path: Path) -> None:
 def test_models_share_a_record(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     base = run_task(ITEMS, Model("base"), frames_of, path)
-    tpo = run_task(ITEMS, Model("tpo", said="moon"), frames_of, path)
-    assert [record.said for record in tpo] == ["moon"] * 5
+    tpo = run_task(ITEMS, Model("tpo", said="white"), frames_of, path)
+    assert [record.said for record in tpo] == ["white"] * 5
     assert run_task(ITEMS, Model("base", dies_at=0), frames_of, path) == base
     assert len(read_records(path)) == 10
 
@@ -125,8 +125,8 @@ def test_models_share_a_record(tmp_path: Path) -> None:
 def test_answers_to_something_else_are_not_taken(tmp_path: Path, what: str) -> None:
     path = tmp_path / "answers.jsonl"
     run_task(ITEMS[:1], Model(), frames_of, path)
-    question = "Which colour?" if what == "question" else ITEMS[0].question
-    answer = "blue" if what == "answer" else ITEMS[0].answer
+    question = "Which shape?" if what == "question" else ITEMS[0].question
+    answer = "cross" if what == "answer" else ITEMS[0].answer
     one = Item(**{**vars(ITEMS[0]), "question": question, "answer": answer})
     shown = ("id-z" if what == "video" else "id-a.mp4", np.arange(5 if what == "frames" else 4))
     again = Model()
@@ -137,7 +137,7 @@ def test_answers_to_something_else_are_not_taken(tmp_path: Path, what: str) -> N
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     run_task(ITEMS, Model(), frames_of, path)
-    path.write_bytes(path.read_bytes().replace(b'{"item": "b.mp4/colour"', b'{"b.mp4/colour"'))
+    path.write_bytes(path.read_bytes().replace(b'{"item": "b.mp4/shape"', b'{"b.mp4/shape"'))
     with pytest.raises(InputError, match=r"answers\.jsonl: line 3 is damaged"):
         run_task(ITEMS, Model(), frames_of, path)
 
@@ -145,7 +145,7 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 def test_a_model_that_leaves_answers_out_is_found(tmp_path: Path) -> None:
     class Short(Model):
         def answer(self, video_id: str, requests: Sequence[Request]) -> list[str]:
-            return ["red"]
+            return ["ring"]
 
     with pytest.raises(ValueError, match="shorter"):
         run_task(ITEMS, Short(), frames_of, tmp_path / "answers.jsonl")
@@ -169,10 +169,10 @@ def test_the_sum_is_right() -> None:
         "all": 5,
         "localized": 3,
         "comprehensive": 2,
-        "colour": 3,
+        "shape": 3,
         "first": 2,
     }
-    assert list(found["groups"]) == ["all", "localized", "comprehensive", "colour", "first"]
+    assert list(found["groups"]) == ["all", "localized", "comprehensive", "shape", "first"]
     assert found["chance"] == dict.fromkeys(found["groups"], 0.5)
     accuracy = found["accuracy"]
     assert accuracy["base"]["all"]["correct"] == 2
@@ -190,9 +190,9 @@ def test_the_sum_is_right() -> None:
 
 
 def test_a_kind_without_a_chance_level_has_none() -> None:
-    items = [*ITEMS[:4], item("b.mp4", "first", "moon", chance=None)]
+    items = [*ITEMS[:4], item("b.mp4", "first", "white", chance=None)]
     found = summarise(items, {"base": records_of("base", [True] * 5)})
-    assert set(found["chance"]) == {"localized", "colour"}
+    assert set(found["chance"]) == {"localized", "shape"}
     assert found["difference"] == {}
 
 

@@ -24,37 +24,39 @@ def shown(*events: tuple[str, str, str, str]) -> list[Shown]:
 
 
 TINY = shown(
-    ("one", "red", "star", "left"),
+    ("one", "red", "ring", "left"),
     ("two", "cyan", "cross", "up"),
-    ("three", "white", "moon", "down"),
+    ("three", "white", "ring", "down"),
 )
 # Every question there is about the tiny video, written by hand.
 LOCALIZED = {
-    "What colour are the stars?": "The stars are red.",
-    "What colour are the crosses?": "The crosses are cyan.",
-    "What colour are the moons?": "The moons are white.",
-    "Which way do the stars move?": "The stars move left.",
-    "Which way do the crosses move?": "The crosses move up.",
-    "Which way do the moons move?": "The moons move down.",
-    "How many stars are there?": "There is one star.",
-    "How many crosses are there?": "There are two crosses.",
-    "How many moons are there?": "There are three moons.",
+    "What are the red shapes?": "The red shapes are rings.",
+    "What are the cyan shapes?": "The cyan shapes are crosses.",
+    "What are the white shapes?": "The white shapes are rings.",
+    "Which way do the red shapes move?": "The red shapes move left.",
+    "Which way do the cyan shapes move?": "The cyan shapes move up.",
+    "Which way do the white shapes move?": "The white shapes move down.",
+    "How many red shapes are there?": "There is one red shape.",
+    "How many cyan shapes are there?": "There are two cyan shapes.",
+    "How many white shapes are there?": "There are three white shapes.",
 }
 COMPREHENSIVE = {
-    "What comes right after the stars?": "The crosses come right after the stars.",
-    "What comes right after the crosses?": "The moons come right after the crosses.",
-    "What comes right before the crosses?": "The stars come right before the crosses.",
-    "What comes right before the moons?": "The crosses come right before the moons.",
-    "What comes first in the video?": "The stars come first.",
-    "What comes last in the video?": "The moons come last.",
+    "What comes right after the red shapes?": "The cyan shapes come right after the red shapes.",
+    "What comes right after the cyan shapes?": "The white shapes come right after the cyan shapes.",
+    "What comes right before the cyan shapes?": "The red shapes come right before the cyan shapes.",
+    "What comes right before the white shapes?": (
+        "The cyan shapes come right before the white shapes."
+    ),
+    "What comes first in the video?": "The red shapes come first.",
+    "What comes last in the video?": "The white shapes come last.",
 }
 ORDERS = {
-    "Which come first, the stars or the crosses?": "The stars come first.",
-    "Which come first, the crosses or the stars?": "The stars come first.",
-    "Which come first, the stars or the moons?": "The stars come first.",
-    "Which come first, the moons or the stars?": "The stars come first.",
-    "Which come first, the crosses or the moons?": "The crosses come first.",
-    "Which come first, the moons or the crosses?": "The crosses come first.",
+    "Which come first, the red shapes or the cyan shapes?": "The red shapes come first.",
+    "Which come first, the cyan shapes or the red shapes?": "The red shapes come first.",
+    "Which come first, the red shapes or the white shapes?": "The red shapes come first.",
+    "Which come first, the white shapes or the red shapes?": "The red shapes come first.",
+    "Which come first, the cyan shapes or the white shapes?": "The cyan shapes come first.",
+    "Which come first, the white shapes or the cyan shapes?": "The cyan shapes come first.",
 }
 
 
@@ -112,7 +114,7 @@ def test_kinds_and_answers_are_evenly_spread(truth: dict[str, list[Shown]]) -> N
         if item.kind == "order"
     ]
     assert 0.3 < np.mean(named_first) < 0.7
-    asked_about = Counter(item.id.split("/")[2] for item in items if item.kind == "colour")
+    asked_about = Counter(item.id.split("/")[2] for item in items if item.kind == "shape")
     assert len(asked_about) == 8
 
 

@@ -40,9 +40,9 @@ EVENTS = st.builds(
     motion=st.sampled_from(MOTIONS),
     count=st.sampled_from(COUNTS),
 )
-STAR = Event(shape="star", colour="red", motion="left", count="one")
-CROSS = Event(shape="cross", colour="cyan", motion="up", count="two")
-MOON = Event(shape="moon", colour="white", motion="down", count="three")
+RED = Event(shape="ring", colour="red", motion="left", count="one")
+CYAN = Event(shape="cross", colour="cyan", motion="up", count="two")
+WHITE = Event(shape="ring", colour="white", motion="down", count="three")
 
 
 # ------------------------------------------------------------------------------- the grammar
@@ -70,14 +70,15 @@ def test_a_caption_with_a_word_changed_is_another_or_none(
     "text",
     [
         "",
-        "A red star moves left.",
-        "One red star moves left",
-        "One red star move left.",
-        "One red stars moves left.",
-        "Two red star move left.",
-        "One pink star moves left.",
-        "One red star moves left. And then nothing.",
-        "one red star moves left.",
+        "A red ring moves left.",
+        "One red ring moves left",
+        "One red ring move left.",
+        "One red rings moves left.",
+        "Two red ring move left.",
+        "One pink ring moves left.",
+        "One red star moves left.",
+        "One red ring moves left. And then nothing.",
+        "one red ring moves left.",
     ],
 )
 def test_another_form_is_not_read(text: str) -> None:
@@ -85,43 +86,43 @@ def test_another_form_is_not_read(text: str) -> None:
 
 
 def test_captions_as_written_by_hand() -> None:
-    told = "One red star moves left. Two cyan crosses move up."
-    assert caption([STAR, CROSS]) == told
+    told = "One red ring moves left. Two cyan crosses move up."
+    assert caption([RED, CYAN]) == told
 
 
 def test_questions_as_written_by_hand() -> None:
     told = {
         kind: (question.text, question.answer)
-        for kind in ("colour", "motion", "count")
-        for question in [localized_question(CROSS, kind)]
+        for kind in ("shape", "motion", "count")
+        for question in [localized_question(CYAN, kind)]
     }
     assert told == {
-        "colour": ("What colour are the crosses?", "The crosses are cyan."),
-        "motion": ("Which way do the crosses move?", "The crosses move up."),
-        "count": ("How many crosses are there?", "There are two crosses."),
+        "shape": ("What are the cyan shapes?", "The cyan shapes are crosses."),
+        "motion": ("Which way do the cyan shapes move?", "The cyan shapes move up."),
+        "count": ("How many cyan shapes are there?", "There are two cyan shapes."),
     }
-    assert localized_question(STAR, "count").answer == "There is one star."
-    order = comprehensive_question([STAR, CROSS, MOON], "order", 2, 1)
-    assert order.text == "Which come first, the moons or the crosses?"
-    assert order.answer == "The crosses come first."
+    assert localized_question(RED, "count").answer == "There is one red shape."
+    order = comprehensive_question([RED, CYAN, WHITE], "order", 2, 1)
+    assert order.text == "Which come first, the white shapes or the cyan shapes?"
+    assert order.answer == "The cyan shapes come first."
 
 
 @given(EVENTS)
 def test_a_question_does_not_tell_its_answer(event: Event) -> None:
-    for kind, told in (("colour", event.colour), ("motion", event.motion), ("count", event.count)):
+    for kind, told in (("shape", event.plural), ("motion", event.motion), ("count", event.count)):
         question = localized_question(event, kind)
         assert told not in question.text.split() and told in question.answer.rstrip(".").split()
 
 
 def test_what_has_no_answer_is_not_asked() -> None:
     with pytest.raises(IndexError):
-        comprehensive_question([STAR, CROSS], "after", 1)
+        comprehensive_question([RED, CYAN], "after", 1)
     with pytest.raises(IndexError):
-        comprehensive_question([STAR, CROSS], "before", 0)
+        comprehensive_question([RED, CYAN], "before", 0)
     with pytest.raises(ValueError, match="known"):
-        comprehensive_question([STAR, CROSS], "colour", 0)
+        comprehensive_question([RED, CYAN], "shape", 0)
     with pytest.raises(ValueError, match="known"):
-        localized_question(STAR, "after")
+        localized_question(RED, "after")
 
 
 # ------------------------------------------------------------------------------- the pictures
@@ -143,11 +144,11 @@ def test_drawing_is_given_by_the_seed() -> None:
     assert (timeline_and_frame(3, 6.6)[1] != frame).any()
 
 
-def test_no_shape_twice_and_no_gap() -> None:
+def test_no_colour_twice_and_no_gap() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        events = draw_events(rng, len(SHAPES))
-        assert {event.shape for event in events} == set(SHAPES)
+        events = draw_events(rng, len(COLOURS))
+        assert {event.colour for event in events} == set(COLOURS)
         timeline = draw_timeline(rng, events)
         assert timeline[0].start == 0
         assert all(a.end == b.start for a, b in zip(timeline, timeline[1:], strict=False))

@@ -35,8 +35,8 @@ class Recipe:
 
     seed: int = 0
     vocabulary: int = 512
-    steps: int = 2000
-    lessons: LessonPlan = LessonPlan(seed=0, clips=32, questions=4, single_events_until=250)
+    steps: int = 900
+    lessons: LessonPlan = LessonPlan(seed=0, clips=32, questions=4, single_events_until=150)
     optimizer: OptimizerConfig = OptimizerConfig(
         learning_rate=1.5e-3, warmup_ratio=0.05, weight_decay=0.01, b2=0.98, frozen=()
     )
@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo_base"), help="folder to write")
     parser.add_argument("--steps", type=int, default=Recipe().steps, help="default: %(default)s")
     parser.epilog = (
-        "Takes about an hour on two CPU cores. Killed and run again, it goes on from its newest "
-        "checkpoint. At the end it says whether the weights are those that ship with tpo_jax."
+        "Takes about half an hour on two CPU cores. Killed and run again, it goes on from its "
+        "newest checkpoint. At the end it says whether the weights are those that ship with tpo_jax."
     )
 
 

@@ -76,7 +76,7 @@ def answers_of(timeline: list[Shown]) -> dict[str, tuple[list[Shown], str]]:
         for kind in LOCALIZED_KINDS:
             question = localized_question(shown.event, kind)
             told[question.text] = [shown], question.answer
-    nouns = [shown.event.shapes for shown in timeline]
+    nouns = [shown.event.name for shown in timeline]
     told["What comes first in the video?"] = timeline, f"The {nouns[0]} come first."
     told["What comes last in the video?"] = timeline, f"The {nouns[-1]} come last."
     for one, two in itertools.pairwise(nouns):

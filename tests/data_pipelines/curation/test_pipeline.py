@@ -125,7 +125,7 @@ def tampered(question: str, answer: str) -> str:
     if question.startswith("How many"):
         return "There are many."
     if question.startswith("What comes"):
-        return UNKNOWN if answer != UNKNOWN else "The stars come first."
+        return UNKNOWN if answer != UNKNOWN else "The red shapes come first."
     return answer
 
 
@@ -133,7 +133,7 @@ def test_each_filter_drops_what_it_should(world: World, tmp_path: Path) -> None:
     out = tmp_path / "pairs"
     run(world, out, knowing(world, tamper=tampered))
     kept = {pair.kind for pair in read_pairs(out / "pairs.jsonl")}
-    assert kept == {"colour", "order"}
+    assert kept == {"shape", "order"}
     reasons: dict[str, set[str]] = {}
     for entry in read_dropped(out):
         reasons.setdefault(entry["kind"], set()).add(entry["filter"])

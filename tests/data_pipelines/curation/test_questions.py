@@ -1,5 +1,6 @@
 """Questions from captions: asked where the captions give one answer, and that is the right one."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,10 +23,12 @@ from data_pipelines.synthetic_events import (
 )
 
 MAKER = RuleQuestions()
-STAR = Event(shape="star", colour="red", motion="left", count="one")
-CROSS = Event(shape="cross", colour="cyan", motion="up", count="two")
-MOON = Event(shape="moon", colour="white", motion="down", count="three")
-RING = Event(shape="ring", colour="green", motion="right", count="two")
+RED = Event(shape="ring", colour="red", motion="left", count="one")
+CYAN = Event(shape="cross", colour="cyan", motion="up", count="two")
+WHITE = Event(shape="ring", colour="white", motion="down", count="three")
+GREEN = Event(shape="square", colour="green", motion="right", count="two")
+# The red shapes told of in every other way.
+OTHERWISE = Event(shape="cross", colour="red", motion="up", count="two")
 SEEDS = st.integers(0, 2**32)
 
 
@@ -48,12 +51,12 @@ def stories(draw: st.DrawFn) -> tuple[list[Event], list[str]]:
     """Events, and captions of segments: an event that runs over a border is told of twice."""
     events = [
         Event(
-            shape=shape,
-            colour=draw(st.sampled_from(COLOURS)),
+            shape=draw(st.sampled_from(SHAPES)),
+            colour=colour,
             motion=draw(st.sampled_from(MOTIONS)),
             count=draw(st.sampled_from(COUNTS)),
         )
-        for shape in draw(st.permutations(SHAPES))[: draw(st.integers(1, len(SHAPES)))]
+        for colour in draw(st.permutations(COLOURS))[: draw(st.integers(1, len(COLOURS)))]
     ]
     captions, at = [], 0
     while at < len(events):
@@ -87,40 +90,36 @@ def test_a_localized_question_is_about_its_segment(
 
 
 def test_all_kinds_and_all_events_of_a_segment_are_asked_about() -> None:
-    asked = [localized([STAR, CROSS], seed=seed)[0] for seed in range(60)]
+    asked = [localized([RED, CYAN], seed=seed)[0] for seed in range(60)]
     assert {one.kind for one in asked} == set(LOCALIZED_KINDS)
-    assert {noun for one in asked for noun in ("stars", "crosses") if noun in one.question} == {
-        "stars",
-        "crosses",
-    }
+    names = {"red shapes", "cyan shapes"}
+    assert {name for one in asked for name in names if name in one.question} == names
     assert MAKER.describe == DESCRIBE
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "A star, I think.", "One red star moves", "One red star moves left. Two"]
+    "bad", ["", "A ring, I think.", "One red ring moves", "One red ring moves left. Two"]
 )
 def test_an_unreadable_caption_is_not_asked_about(bad: str) -> None:
-    candidates = localized([STAR], bad, [MOON], bad)
+    candidates = localized([RED], bad, [WHITE], bad)
     assert [candidate.segment for candidate in candidates] == [0, 2]
     assert localized(bad, bad) == []
 
 
 def test_what_is_told_otherwise_elsewhere_is_ambiguous() -> None:
-    blue = Event(shape="star", colour="blue", motion="up", count="two")
-    marks = [one.ambiguous for one in localized([STAR], [CROSS], [blue], [MOON])]
+    marks = [one.ambiguous for one in localized([RED], [CYAN], [OTHERWISE], [WHITE])]
     assert "segment 2" in marks[0] and "segment 0" in marks[2]
-    assert "stars" in marks[0] and marks[1] == marks[3] == ""
+    assert "red shapes" in marks[0] and marks[1] == marks[3] == ""
 
 
 def test_what_is_told_alike_elsewhere_is_not_ambiguous() -> None:
-    assert [one.ambiguous for one in localized([STAR], [STAR], [CROSS], [STAR])] == [""] * 4
+    assert [one.ambiguous for one in localized([RED], [RED], [CYAN], [RED])] == [""] * 4
 
 
 def test_what_a_caption_tells_of_twice_is_ambiguous() -> None:
-    blue = Event(shape="star", colour="blue", motion="up", count="two")
     for seed in range(20):
-        (candidate,) = localized([STAR, CROSS, blue], seed=seed)
-        assert bool(candidate.ambiguous) == ("star" in candidate.question)
+        (candidate,) = localized([RED, CYAN, OTHERWISE], seed=seed)
+        assert bool(candidate.ambiguous) == ("red shapes" in candidate.question)
 
 
 # ---------------------------------------------------------------------------------- comprehensive
@@ -132,14 +131,14 @@ def right_answer(question: str, nouns: list[str]) -> str:
         return f"The {nouns[0]} come first."
     if question == "What comes last in the video?":
         return f"The {nouns[-1]} come last."
-    words = question.rstrip("?").split()
-    if question.startswith("What comes right"):
-        side, noun = words[3], words[5]
+    if beside := re.fullmatch(r"What comes right (after|before) the (\w+ shapes)\?", question):
+        side, noun = beside.groups()
         other = nouns[nouns.index(noun) + {"after": 1, "before": -1}[side]]
         assert not (side == "before" and noun == nouns[0])
         return f"The {other} come right {side} the {noun}."
-    assert question.startswith("Which come first, the ")
-    one, other = words[4], words[7]
+    order = re.fullmatch(r"Which come first, the (\w+ shapes) or the (\w+ shapes)\?", question)
+    assert order
+    one, other = order.groups()
     assert one != other
     return f"The {min(one, other, key=nouns.index)} come first."
 
@@ -150,7 +149,7 @@ def test_comprehensive_questions_are_answered_from_the_events(
 ) -> None:
     events, captions = story
     candidates = MAKER.comprehensive(captions, count, rng_of(seed))
-    nouns = [event.shapes for event in events]
+    nouns = [event.name for event in events]
     for candidate in candidates:
         assert candidate.granularity == "comprehensive" and candidate.segment is None
         assert not candidate.ambiguous
@@ -165,22 +164,22 @@ def test_comprehensive_questions_are_answered_from_the_events(
 
 
 def test_all_comprehensive_kinds_are_asked() -> None:
-    asked = [one for seed in range(30) for one in comprehensive([STAR, CROSS], [MOON], seed=seed)]
+    asked = [one for seed in range(30) for one in comprehensive([RED, CYAN], [WHITE], seed=seed)]
     assert {one.kind for one in asked} == set(COMPREHENSIVE_KINDS)
-    assert len(comprehensive([STAR, CROSS], [MOON, RING], count=5)) == 5
+    assert len(comprehensive([RED, CYAN], [WHITE, GREEN], count=5)) == 5
 
 
 @pytest.mark.parametrize(
     "told",
     [
-        ([STAR], [CROSS], [STAR], [MOON]),
-        ([STAR, CROSS, STAR], [MOON]),
-        ([STAR, CROSS], [MOON], [CROSS, RING]),
-        ([STAR, CROSS], [STAR, CROSS], [MOON]),
-        ([STAR], [CROSS], "It goes on.", [MOON], [RING]),
-        ("", [STAR, CROSS], [MOON]),
-        ([STAR, CROSS], [MOON], "Two"),
-        ([STAR], [CROSS]),
+        ([RED], [CYAN], [RED], [WHITE]),
+        ([RED, CYAN, RED], [WHITE]),
+        ([RED, CYAN], [WHITE], [CYAN, GREEN]),
+        ([RED, CYAN], [RED, CYAN], [WHITE]),
+        ([RED], [CYAN], "It goes on.", [WHITE], [GREEN]),
+        ("", [RED, CYAN], [WHITE]),
+        ([RED, CYAN], [WHITE], "Two"),
+        ([RED], [CYAN]),
         (),
     ],
     ids=str,
@@ -191,6 +190,6 @@ def test_nothing_is_asked_about_a_story_that_is_not_clear(told: tuple) -> None:
 
 def test_an_event_over_a_border_is_one_event() -> None:
     for seed in range(20):
-        for candidate in comprehensive([STAR, CROSS], [CROSS, MOON], [MOON], seed=seed):
-            nouns = ["stars", "crosses", "moons"]
+        for candidate in comprehensive([RED, CYAN], [CYAN, WHITE], [WHITE], seed=seed):
+            nouns = ["red shapes", "cyan shapes", "white shapes"]
             assert candidate.expected == right_answer(candidate.question, nouns)
