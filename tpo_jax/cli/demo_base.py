@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=Recipe().steps, help="default: %(default)s")
     parser.epilog = (
         "Takes about half an hour on two CPU cores. Killed and run again, it goes on from its "
-        "newest checkpoint. At the end it says whether the weights are those that ship with tpo_jax."
+        "newest checkpoint. At the end it says whether the weights are those that ship with "
+        "tpo_jax."
     )
 
 
