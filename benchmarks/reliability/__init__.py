@@ -1,0 +1,1 @@
+"""What a model can be relied on for. May import anything."""
