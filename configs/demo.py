@@ -1,8 +1,4 @@
-"""The demo: all of TPO on small synthetic videos with a tiny model, in minutes on two CPU cores.
-
-Also a start for your own videos with the tiny model:
-    tpo frames --config=demo --config.videos=my_videos --config.run_dir=runs/mine
-"""
+"""The demo: all of TPO on small synthetic videos with a tiny model, in minutes on two CPU cores."""
 
 from ml_collections import ConfigDict, FieldReference
 
@@ -23,6 +19,7 @@ def get_config() -> ConfigDict:
             "prompts": {"time_instruction": False},
             "sampling": {"max_new_tokens": 24, "temperature": 0.0},
             "curate": {
+                "questions": "rules",  # or "time", for any video: see own_videos.py
                 "segment_seconds": 8.0,
                 "segment_frames": 9,
                 "dense_frames": 32,

@@ -46,3 +46,15 @@ class RuleJudge:
             chosen_right=chosen == candidate.expected,
             why=candidate.ambiguous or f"the captions say: {candidate.expected}",
         )
+
+
+class NoJudge:
+    """Accepts everything, and says so in the pair; filters that need no judge still apply."""
+
+    name = "none"
+
+    def judge(self, candidate: Candidate, chosen: str, rejected: str) -> Verdict:
+        """Always in favour."""
+        return Verdict(
+            chosen_better=True, unambiguous=True, chosen_right=True, why="nobody judged this"
+        )

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,11 +41,14 @@ Progress = Callable[[int, int, str], None]
 class CurateConfig:
     """How pairs are made.
 
-    `segment_seconds` a segment, `segment_frames` shown of one, `dense_frames` and `sparse_frames`
+    `questions` names the maker: "rules" reads the captions of synthetic videos and has a judge of
+    the same kind; "time" asks of any video what is shown when, and nobody judges. `segment_seconds`
+    a segment, `segment_frames` shown of one, `dense_frames` and `sparse_frames`
     of a whole video, `comprehensive_per_video` questions, `pairs` wanted at most and
     `localized_share` of them localized.
     """
 
+    questions: Literal["rules", "time"] = "rules"
     segment_seconds: float = 8.0
     segment_frames: int = 8
     dense_frames: int = 32
@@ -97,7 +100,7 @@ class Curator:
         captions = self.model.answer(
             video_id, [Request(question=self.maker.describe, positions=p) for p in shown]
         )
-        candidates = self.maker.localized(captions, rng)
+        candidates = self.maker.localized(captions, segments, rng)
         candidates += self.maker.comprehensive(captions, config.comprehensive_per_video, rng)
         outcome: dict[str, list] = {"captions": list(captions), "kept": [], "dropped": []}
         asked = []

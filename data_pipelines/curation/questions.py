@@ -35,14 +35,19 @@ class Candidate:
     ambiguous: str = ""  # why the captions allow another answer; empty if they do not
 
 
+Segment = tuple[float, float]  # start and end, seconds
+
+
 class QuestionMaker(Protocol):
     """Captions in, candidates out."""
 
     name: str
     describe: str  # how a caption is asked for
 
-    def localized(self, captions: Sequence[str], rng: np.random.Generator) -> list[Candidate]:
-        """Questions about single segments; captions in order, one a segment."""
+    def localized(
+        self, captions: Sequence[str], segments: Sequence[Segment], rng: np.random.Generator
+    ) -> list[Candidate]:
+        """Questions about single segments; captions and segments (start, end) in order."""
         ...
 
     def comprehensive(
@@ -60,7 +65,9 @@ class RuleQuestions:
     )
     describe = DESCRIBE
 
-    def localized(self, captions: Sequence[str], rng: np.random.Generator) -> list[Candidate]:
+    def localized(
+        self, captions: Sequence[str], segments: Sequence[Segment], rng: np.random.Generator
+    ) -> list[Candidate]:
         """One question a readable caption, about one of its events.
 
         Ambiguous where another caption, or the same, answers it otherwise.
@@ -102,6 +109,45 @@ class RuleQuestions:
             _candidate("comprehensive", question, None)
             for question in list(questions.values())[:count]
         ]
+
+
+class TimeQuestions:
+    """What is shown when: questions for any video and any model, with no rules about captions.
+
+    The chosen answer to "from 8 to 16 seconds" is what the model says with that segment in view;
+    learned on the whole video, it asks the model to find the time by itself.
+    """
+
+    name = "time 1"
+    describe = "Describe what is shown."
+
+    def localized(
+        self, captions: Sequence[str], segments: Sequence[Segment], rng: np.random.Generator
+    ) -> list[Candidate]:
+        """One question a segment."""
+        return [
+            Candidate(
+                granularity="localized",
+                kind="time",
+                question=f"What is shown from {start:.0f} to {end:.0f} seconds of the video?",
+                segment=number,
+                expected="",
+            )
+            for number, (start, end) in enumerate(segments)
+        ]
+
+    def comprehensive(
+        self, captions: Sequence[str], count: int, rng: np.random.Generator
+    ) -> list[Candidate]:
+        """One question about all of it."""
+        story = Candidate(
+            granularity="comprehensive",
+            kind="story",
+            question="Describe everything that is shown in the video, in order.",
+            segment=None,
+            expected="",
+        )
+        return [story][:count]
 
 
 def _candidate(

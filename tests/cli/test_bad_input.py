@@ -103,7 +103,7 @@ def test_a_real_video_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFix
         "--config.train.steps=2",
     ]
     for verb in ("frames", "curate", "reference", "train", "export"):
-        assert main([verb, *arguments]) == 0
+        assert main([verb, "--config=own_videos", *arguments]) == 0
     capsys.readouterr()
     assert main(["ask", str(REAL), "What comes first in the video?"]) == 0
     assert capsys.readouterr().out.strip()

@@ -7,13 +7,19 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipelines.artefacts import read_manifest
-from data_pipelines.curation.judge import RuleJudge
+from data_pipelines.curation.judge import Judge, NoJudge, RuleJudge
 from data_pipelines.curation.pipeline import Curator, curate
-from data_pipelines.curation.questions import RuleQuestions
-from tpo_jax.api import Answerer, StoreAnswerer, load
+from data_pipelines.curation.questions import QuestionMaker, RuleQuestions, TimeQuestions
+from tpo_jax.api import load
+from tpo_jax.cli.answering import make_answerer
 from tpo_jax.cli.frames import open_frames
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
+
+MAKERS: dict[str, tuple[QuestionMaker, Judge]] = {
+    "rules": (RuleQuestions(), RuleJudge()),
+    "time": (TimeQuestions(), NoJudge()),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,14 +40,7 @@ def make_pairs(settings: RunConfig) -> None:
     """Curate the run's frames into RUN_DIR/pairs."""
     model = load(settings.checkpoint)
     store = open_frames(settings, model.images, "curate")
-    answerer = Answerer(
-        model,
-        prompts=settings.prompts,
-        sampling=settings.sampling,
-        compute_dtype=settings.compute_dtype,
-        seed=settings.seed,
-    )
-    maker, judge = RuleQuestions(), RuleJudge()
+    maker, judge = MAKERS[settings.curate.questions]
     made_from = {
         "frames": store.fingerprint,
         "model": model.fingerprint,
@@ -61,7 +60,7 @@ def make_pairs(settings: RunConfig) -> None:
             curator = Curator(
                 config=settings.curate,
                 store=store,
-                model=StoreAnswerer(model, answerer, store),
+                model=make_answerer(settings, model, store),
                 maker=maker,
                 judge=judge,
                 sampling=as_json(settings.sampling),

@@ -14,7 +14,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import train_frames
 from data_pipelines.synthetic import read_truth
-from tpo_jax.api import Answerer, LoadedModel, StoreAnswerer, load
+from tpo_jax.api import LoadedModel, load
+from tpo_jax.cli.answering import make_answerer
 from tpo_jax.cli.export import load_policy
 from tpo_jax.cli.frames import store_videos
 from tpo_jax.cli.progress import stage_progress
@@ -78,13 +79,6 @@ def _ask(
     store: FrameStore,
     record: Path,
 ) -> list[Record]:
-    answerer = Answerer(
-        model,
-        prompts=settings.prompts,
-        sampling=settings.sampling,
-        compute_dtype=settings.compute_dtype,
-        seed=settings.seed,
-    )
     ids = {name: video for video in store.videos for name in store.info(video).names}
 
     def frames_of(name: str) -> tuple[str, np.ndarray]:
@@ -97,7 +91,7 @@ def _ask(
     with stage_progress(f"eval {label}", videos) as update:
         return run_task(
             items,
-            StoreAnswerer(model, answerer, store),
+            make_answerer(settings, model, store),
             frames_of,
             record,
             lambda done, total, detail: update(done, detail),

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.curation.questions import Candidate, RuleQuestions
+from data_pipelines.curation.filters import reason_to_drop
+from data_pipelines.curation.judge import NoJudge
+from data_pipelines.curation.questions import Candidate, RuleQuestions, TimeQuestions
 from data_pipelines.synthetic_events import (
     COLOURS,
     COMPREHENSIVE_KINDS,
@@ -36,9 +38,13 @@ def rng_of(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def segments_of(captions: Sequence[str]) -> list[tuple[float, float]]:
+    return [(8.0 * number, 8.0 * number + 8) for number in range(len(captions))]
+
+
 def localized(*told: Sequence[Event] | str, seed: int = 0) -> list[Candidate]:
     captions = [one if isinstance(one, str) else caption(one) for one in told]
-    return MAKER.localized(captions, rng_of(seed))
+    return MAKER.localized(captions, segments_of(captions), rng_of(seed))
 
 
 def comprehensive(*told: Sequence[Event] | str, count: int = 8, seed: int = 0) -> list[Candidate]:
@@ -74,7 +80,7 @@ def test_a_localized_question_is_about_its_segment(
     story: tuple[list[Event], list[str]], seed: int
 ) -> None:
     events, captions = story
-    candidates = MAKER.localized(captions, rng_of(seed))
+    candidates = MAKER.localized(captions, segments_of(captions), rng_of(seed))
     assert [candidate.segment for candidate in candidates] == list(range(len(captions)))
     for candidate in candidates:
         assert candidate.granularity == "localized" and not candidate.ambiguous
@@ -86,7 +92,7 @@ def test_a_localized_question_is_about_its_segment(
             if caption([event]) in captions[candidate.segment or 0]
         }
         assert right[candidate.question] == candidate.expected
-    assert MAKER.localized(captions, rng_of(seed)) == candidates
+    assert MAKER.localized(captions, segments_of(captions), rng_of(seed)) == candidates
 
 
 def test_all_kinds_and_all_events_of_a_segment_are_asked_about() -> None:
@@ -193,3 +199,25 @@ def test_an_event_over_a_border_is_one_event() -> None:
         for candidate in comprehensive([RED, CYAN], [CYAN, WHITE], [WHITE], seed=seed):
             nouns = ["red shapes", "cyan shapes", "white shapes"]
             assert candidate.expected == right_answer(candidate.question, nouns)
+
+
+# ------------------------------------------------------------------------------------ any video
+
+
+def test_when_something_is_shown_can_be_asked_of_any_video() -> None:
+    maker, captions = TimeQuestions(), ["A man walks.", "", "A dog."]
+    candidates = maker.localized(captions, segments_of(captions), rng_of(0))
+    assert [candidate.segment for candidate in candidates] == [0, 1, 2]
+    assert "from 8 to 16 seconds" in candidates[1].question
+    assert len({candidate.question for candidate in candidates}) == 3
+    assert [c.segment for c in maker.comprehensive(captions, 4, rng_of(0))] == [None]
+    assert maker.comprehensive(captions, 0, rng_of(0)) == []
+
+
+def test_nobody_judges_and_the_pair_says_so() -> None:
+    (story,) = TimeQuestions().comprehensive([], 1, rng_of(0))
+    verdict = NoJudge().judge(story, "A dog.", "A cat.")
+    assert reason_to_drop("A dog.", "A cat.", verdict) is None
+    assert "nobody judged" in verdict.why
+    dropped = reason_to_drop("A dog.", "A dog.", verdict)
+    assert dropped is not None and dropped[0] == "identical"
