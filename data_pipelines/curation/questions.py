@@ -60,9 +60,8 @@ class QuestionMaker(Protocol):
 class RuleQuestions:
     """Questions in the grammar of `synthetic_events`, from captions in the same grammar."""
 
-    name = (
-        "rules 1"  # count up when other questions come out: it is part of what pairs are made from
-    )
+    # Count up when other questions come out: it is part of what pairs are made from.
+    name = "rules 1"
     describe = DESCRIBE
 
     def localized(
