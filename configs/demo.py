@@ -15,8 +15,14 @@ def get_config() -> ConfigDict:
             "workers": 2,  # processes that decode videos
             "train_frames": 32,  # shown for both answers, uniform over the whole video
             "compute_dtype": "float32",
+            # kind "fps" keeps fps frames a second, at most max_frames; "uniform" spreads max_frames
             "frames": {"kind": "fps", "fps": 2.0, "max_frames": 256},
-            "prompts": {"time_instruction": False},
+            "prompts": {
+                "time_instruction": False,
+                "after_video": "newline",  # or "two_newlines", "nothing"
+                "frame_times": "exact",  # or "reference": by the authors' formula
+                "labels": "answer",
+            },
             "sampling": {"max_new_tokens": 24, "temperature": 0.0},
             "curate": {
                 "questions": "rules",  # or "time", for any video: see own_videos.py

@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from data_pipelines.errors import InputError
 
 FORMAT_VERSION: int = 1
 MANIFEST_NAME = "manifest.json"
+UNFINISHED_NAME = "UNFINISHED"
 
 
 def fingerprint(made_from: Mapping[str, Any]) -> str:
@@ -43,8 +46,11 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path | str, text: str) -> None:
+def write_text(path: epath.PathLike, text: str) -> None:
     """Writes a UTF-8 file so that `path` holds either its old content or all of the new."""
+    if in_bucket(path):  # where a file appears when it is whole
+        epath.Path(path).write_text(text)
+        return
     path = Path(path)
     # The process id keeps two writers of the same file out of each other's temporary file.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -56,14 +62,22 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path | str, obj: Any) -> None:
+def write_json(path: epath.PathLike, obj: Any) -> None:
     """Writes `obj` as indented JSON, atomically, in its own key order. ValueError on NaN."""
     write_text(path, json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def in_bucket(path: epath.PathLike) -> bool:
+    """Whether a path is an address such as gs://bucket/folder."""
+    return "://" in os.fspath(path)
+
+
 @contextlib.contextmanager
-def building(final: Path | str, resume: bool = False) -> Iterator[Path]:
+def building(final: epath.PathLike, resume: bool = False) -> Iterator[epath.Path]:
     """Gives a folder `<final>.partial` to build in; renames it to `final` if all goes well.
+
+    A folder in a bucket cannot be renamed at once: it is built in place, and a file UNFINISHED
+    stands in it until it is whole.
 
     Args:
       final: the artefact's folder; must not exist yet.
@@ -73,7 +87,11 @@ def building(final: Path | str, resume: bool = False) -> Iterator[Path]:
     Raises:
       InputError: `final` exists.
     """
-    final = Path(final)
+    if in_bucket(final):
+        with _building_in_place(epath.Path(final), resume) as folder:
+            yield folder
+        return
+    final = epath.Path(final)
     if final.exists():
         raise InputError(f"{final}: exists already; delete it or choose another name")
     partial = final.with_name(final.name + ".partial")
@@ -89,8 +107,27 @@ def building(final: Path | str, resume: bool = False) -> Iterator[Path]:
     os.rename(partial, final)
 
 
+@contextlib.contextmanager
+def _building_in_place(final: epath.Path, resume: bool) -> Iterator[epath.Path]:
+    mark = final / UNFINISHED_NAME
+    # Without the mark the files in there may be anybody's.
+    if final.exists() and not mark.exists():
+        raise InputError(f"{final}: exists already; delete it or choose another name")
+    if final.exists() and not resume:
+        final.rmtree()
+    final.mkdir(parents=True, exist_ok=True)
+    mark.write_text("This folder is being written, or its writing was killed.\n")
+    try:
+        yield final
+    except BaseException:
+        if not resume:
+            final.rmtree()
+        raise
+    mark.unlink()
+
+
 def write_manifest(
-    folder: Path | str, kind: str, made_from: Mapping[str, Any], **content: Any
+    folder: epath.PathLike, kind: str, made_from: Mapping[str, Any], **content: Any
 ) -> None:
     """Writes `manifest.json`: kind, format version, `made_from`, its fingerprint, and `content`."""
     head = {
@@ -99,23 +136,24 @@ def write_manifest(
         "fingerprint": fingerprint(made_from),
         "made_from": dict(made_from),
     }
-    write_json(Path(folder) / MANIFEST_NAME, head | content)
+    write_json(epath.Path(folder) / MANIFEST_NAME, head | content)
 
 
-def read_manifest(folder: Path | str, kind: str) -> dict[str, Any]:
+def read_manifest(folder: epath.PathLike, kind: str) -> dict[str, Any]:
     """Reads the manifest of an artefact that must be of the given kind.
 
     Raises:
       InputError: there is none, it is of another kind or newer format, or it is damaged.
     """
-    path = Path(folder) / MANIFEST_NAME
+    folder = epath.Path(folder)
+    path = folder / MANIFEST_NAME
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
-        partial = Path(folder).with_name(Path(folder).name + ".partial")
+        partial = folder.with_name(folder.name + ".partial")
         mend = (
             "its build was not finished; run that stage again"
-            if partial.is_dir()
+            if partial.is_dir() or (folder / UNFINISHED_NAME).exists()
             else "check the path, or run the stage that makes it"
         )
         raise InputError(f"{folder}: no finished '{kind}' artefact here; {mend}") from None

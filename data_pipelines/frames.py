@@ -22,6 +22,7 @@ from data_pipelines.images import ImagePolicy
 from data_pipelines.processes import run_all
 from data_pipelines.sampling import FramePolicy
 from data_pipelines.video import decode_frames, read_index, video_id
+from data_pipelines.video_info import VideoInfo
 
 KIND = "frames"
 QUARANTINE_NAME = "quarantine.jsonl"
@@ -46,25 +47,6 @@ class StoreSummary:
     bytes: int
     quarantined: int
     reused: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class VideoInfo:
-    """One stored video.
-
-    Attributes:
-      names: its files at build time, relative to the folder that held all the videos.
-      duration: seconds.
-      fps: average frames a second of the source.
-      times_F: float64 [F], seconds, of the stored frames.
-      numbers_F: int64 [F], their frame numbers in the source.
-    """
-
-    names: tuple[str, ...]
-    duration: float
-    fps: float
-    times_F: npt.NDArray[np.float64]
-    numbers_F: npt.NDArray[np.int64]
 
 
 class _Outcome(NamedTuple):
@@ -116,7 +98,7 @@ def build_store(
         _check_reuse(out, paths, settings)
         return _summary(out, reused=True)
     with artefacts.building(out, resume=True) as partial:
-        work = partial / "work"
+        work = Path(partial) / "work"
         _take_up(work, settings)
         store = functools.partial(
             _store_video,
@@ -198,7 +180,7 @@ def _store_video(
         if shard.exists() and note.exists():
             return _Outcome(path, identity, None)
         index = read_index(path)
-        numbers = frame_policy.choose(index.times_F)
+        numbers = frame_policy.choose(len(index.times_F), index.fps)
         times = index.times_F[numbers]
         pixels = map(image_policy.prepare, decode_frames(index, numbers, threads))
         shards.write_shard(shard, identity, times, numbers, pixels)
@@ -315,14 +297,7 @@ class FrameStore:
 
     def info(self, video_id: str) -> VideoInfo:
         """Describes one video. Raises InputError if it is not in the store."""
-        entry = self._entry(video_id)
-        return VideoInfo(
-            names=tuple(entry["names"]),
-            duration=entry["duration"],
-            fps=entry["fps"],
-            times_F=np.array(entry["times"], dtype=np.float64),
-            numbers_F=np.array(entry["numbers"], dtype=np.int64),
-        )
+        return VideoInfo.from_entry(self._entry(video_id), self.policies["frame_policy"])
 
     def frames(self, video_id: str, positions: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """Reads frames by their position among the stored frames of one video.

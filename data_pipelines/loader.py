@@ -41,8 +41,14 @@ class PairRows:
         """`visual_tokens` is what the model makes of a video of `frames` frames.
 
         Raises:
-          InputError: a pair's video is not in the store.
+          InputError: a pair's video is not in the store, or the prompts ask for what cannot be
+            trained yet.
         """
+        if prompts.labels != "answer":
+            raise InputError(
+                f"prompts.labels {prompts.labels!r}: training with it is not there yet; set it to "
+                "'answer'"
+            )
         stored = set(store.videos)
         for pair in pairs:
             if pair.video_id not in stored:
@@ -77,7 +83,7 @@ class PairRows:
             visual_tokens=self._visual_tokens,
             policy=self._prompts,
             duration=info.duration,
-            times=[float(time) for time in info.times_F[positions]],
+            times=info.told_times(self._prompts.frame_times)[positions].tolist(),
         )
 
     def _answers(self, pair: Pair) -> list[list[int]]:

@@ -5,60 +5,89 @@ the authors' code does, so the borders of the video are always token borders.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from data_pipelines.errors import InputError
+from data_pipelines.tokenizer import END, SPECIAL_TOKENS, TURN
 
 SYSTEM = "You are a helpful assistant."
-BEFORE_VIDEO = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
-AFTER_QUESTION = "<|im_end|>\n<|im_start|>assistant\n"
-END = "<|im_end|>"
-END_OF_TEXT = "<|endoftext|>"
-SPECIAL_TOKENS = (END_OF_TEXT, "<|im_start|>", END)
+BEFORE_VIDEO = f"{TURN}system\n{SYSTEM}{END}\n{TURN}user\n"
+AFTER_QUESTION = f"{END}\n{TURN}assistant\n"
+VIDEO_MARK = "<image>"  # what the authors write where the video goes
+
+AfterVideo = Literal["newline", "two_newlines", "nothing"]
+FrameTimes = Literal["exact", "reference"]
+Labels = Literal["answer", "chatml"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptPolicy:
-    """What stands between the video and the question.
+    """How a question is put, and which of its tokens are learned. The authors differ among theirs.
 
-    `time_instruction` adds LLaVA-Video's sentence with the duration and the time of every frame.
+    Attributes:
+      time_instruction: adds LLaVA-Video's sentence with the duration and the time of every frame,
+        on a line of its own before the question.
+      after_video: what stands between the video and the text.
+        "newline": one. The evaluation harness, the SFT training script and LongVA's examples.
+          (That script keeps the newline which its data has before the question, so that with
+          the time instruction a blank line follows it; the harness has none there.)
+        "two_newlines": two, each a token of its own, and the question without space around it.
+          The DPO training script.
+        "nothing": the text begins at once. LLaVA-Video's demo, whose text begins with the time
+          instruction.
+      frame_times: which times the time instruction tells.
+        "exact": when the file says that the frames are shown.
+        "reference": frame number over frame rate, by the rule of the authors' loader
+          (`FramePolicy.sample`). At one frame a second of a constant, whole rate both agree.
+      labels: what is learned.
+        "answer": the answer and the token that ends its turn.
+        "chatml": as in the DPO training script, also the newline after the answer's end, and six
+          tokens of the prompt (`Prompt.supervised`). They are the same for both answers of a
+          pair and cancel in the DPO margin, but they count in its SFT term and in the log-probs
+          it reports. The SFT training script is different again: there every newline token and
+          every turn token is learned, inside the question too. That one is not offered.
     """
 
     time_instruction: bool = False
+    after_video: AfterVideo = "newline"
+    frame_times: FrameTimes = "exact"
+    labels: Labels = "answer"
+
+    def __post_init__(self) -> None:
+        choices = (("after_video", AfterVideo), ("frame_times", FrameTimes), ("labels", Labels))
+        for name, kind in choices:
+            value, known = getattr(self, name), get_args(kind)
+            if value not in known:
+                listed = ", ".join(map(repr, known))
+                raise InputError(f"prompt policy {name} {value!r}: must be one of {listed}")
+
+
+def _nowhere() -> np.ndarray:
+    return np.zeros(0, np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Token ids [P] and, for each, the number of the visual token that stands there, or -1."""
+    """The tokens of a prompt of P places, video included.
+
+    Attributes:
+      tokens: int32 [P], ids; 0 where the video stands.
+      visual_index: int32 [P], the number of the visual token that stands there, or -1.
+      supervised: bool [P], where the token is a target, to be predicted from those before it. All
+        False by default.
+    """
 
     tokens: np.ndarray
     visual_index: np.ndarray
+    supervised: np.ndarray = field(default_factory=_nowhere)
 
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The checkpoint's `tokenizer.json`.
-
-    Raises:
-      InputError: there is none, it cannot be read, or it lacks the ChatML tokens.
-    """
-    path = Path(folder) / "tokenizer.json"
-    if not path.exists():
-        raise InputError(f"{path}: not found; a checkpoint folder needs its tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise InputError(f"{path}: not a tokenizer file ({error})") from error
-    for token in SPECIAL_TOKENS:
-        if tokenizer.token_to_id(token) is None:
-            raise InputError(f"{path}: has no token {token}; a ChatML (Qwen2) tokenizer is needed")
-    # Trainers save theirs in the file; here texts are neither cut nor filled up unseen.
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+    def __post_init__(self) -> None:
+        if len(self.supervised) == 0:
+            object.__setattr__(self, "supervised", np.zeros(len(self.tokens), np.bool_))
 
 
 def time_instruction(duration: float, times: Sequence[float]) -> str:
@@ -80,9 +109,27 @@ def make_prompt(
     duration: float = 0.0,
     times: Sequence[float] = (),
 ) -> Prompt:
-    """The prompt of one question on a video of `visual_tokens` tokens."""
+    """The prompt of one question on a video of `visual_tokens` tokens.
+
+    Args:
+      tokenizer: from `load_tokenizer`.
+      question: without anything that stands for the video.
+      visual_tokens: what the model makes of the frames shown.
+      policy: the form of the prompt, and what of it is supervised.
+      duration: seconds; told with the time instruction.
+      times: seconds of each frame shown; told with the time instruction.
+
+    Raises:
+      InputError: the question holds a token of the template, or stands for a video itself.
+    """
+    # The DPO training script strips its questions; the other sources take them as they are.
+    asked = question.strip() if policy.after_video == "two_newlines" else question
     said = f"{time_instruction(duration, times)}\n" if policy.time_instruction else ""
-    return _around_video(tokenizer, visual_tokens, question_tokens(tokenizer, said + question))
+    after = question_tokens(tokenizer, said + asked, after_video=policy.after_video)
+    prompt = _around_video(tokenizer, visual_tokens, after)
+    if policy.labels == "chatml":
+        return replace(prompt, supervised=_chatml_targets(tokenizer, prompt))
+    return prompt
 
 
 def video_prompt(tokenizer: Tokenizer, *, visual_tokens: int) -> Prompt:
@@ -90,16 +137,43 @@ def video_prompt(tokenizer: Tokenizer, *, visual_tokens: int) -> Prompt:
     return _around_video(tokenizer, visual_tokens, [])
 
 
-def question_tokens(tokenizer: Tokenizer, question: str) -> list[int]:
+def question_tokens(
+    tokenizer: Tokenizer, question: str, *, after_video: AfterVideo = "newline"
+) -> list[int]:
     """Ids from the end of the video to where the answer begins.
 
     Raises:
-      InputError: the question holds a token of the template, which would end the turn.
+      InputError: the question holds a token of the template, which would end the turn, or the
+        authors' mark of a video, whose place is not in the question here.
     """
     for token in SPECIAL_TOKENS:
         if token in question:
             raise InputError(f"question {question!r}: holds {token}, a token of the template")
-    return _encode(tokenizer, f"\n{question}{AFTER_QUESTION}")
+    if VIDEO_MARK in question:
+        raise InputError(
+            f"question {question!r}: holds {VIDEO_MARK}; leave it out, the video's place is given"
+        )
+    if after_video == "nothing":
+        return _encode(tokenizer, f"{question}{AFTER_QUESTION}")
+    # A blank line written as one text would be another token.
+    first = _encode(tokenizer, "\n") if after_video == "two_newlines" else []
+    return first + _encode(tokenizer, f"\n{question}{AFTER_QUESTION}")
+
+
+def answer_tokens(tokenizer: Tokenizer, answer: str, *, labels: Labels = "answer") -> list[int]:
+    """An answer's ids with the end-of-turn token that the model must learn to say.
+
+    With labels "chatml" the newline after it follows, as in the authors' DPO training script.
+    """
+    after = _encode(tokenizer, "\n") if labels == "chatml" else []
+    return [*_encode(tokenizer, answer), end_token(tokenizer), *after]
+
+
+def end_token(tokenizer: Tokenizer) -> int:
+    """Id of the token that ends a turn; `load_tokenizer` has made sure that there is one."""
+    token = tokenizer.token_to_id(END)
+    assert token is not None
+    return token
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -117,13 +191,15 @@ def _around_video(tokenizer: Tokenizer, visual_tokens: int, after: list[int]) ->
     return Prompt(tokens=tokens, visual_index=visual_index)
 
 
-def answer_tokens(tokenizer: Tokenizer, answer: str) -> list[int]:
-    """An answer's ids with the end-of-turn token that the model must learn to say."""
-    return [*_encode(tokenizer, answer), end_token(tokenizer)]
+def _chatml_targets(tokenizer: Tokenizer, prompt: Prompt) -> np.ndarray:
+    """Where the DPO training script supervises a prompt, bool [P]: six places.
 
-
-def end_token(tokenizer: Tokenizer) -> int:
-    """Id of the token that ends a turn; `load_tokenizer` has made sure that there is one."""
-    token = tokenizer.token_to_id(END)
-    assert token is not None
-    return token
+    Each turn begins with a target, but the first, which nothing predicts; each closed turn ends
+    with two, the end of the turn and its newline.
+    """
+    text = prompt.visual_index < 0
+    ends = text & (prompt.tokens == end_token(tokenizer))
+    begins = text & (prompt.tokens == tokenizer.token_to_id(TURN))
+    begins[0] = False
+    newlines = np.roll(ends, 1)  # a prompt never ends with the end of a turn
+    return ends | newlines | begins

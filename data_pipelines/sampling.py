@@ -56,52 +56,95 @@ def outside(times_F: Times, start: float, end: float) -> Numbers:
     return np.flatnonzero((times_F < start) | (times_F >= end)).astype(np.int64)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FramePolicy:
-    """Which frames of a whole video are kept.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """What the authors' loaders return of a video.
 
     Attributes:
-      kind: "fps" keeps `fps` frames a second, but never more than `max_frames`: a longer video
-        gets `max_frames` spread over all its frames, as LLaVA-Video samples. "uniform" always
-        spreads `max_frames`, or keeps all frames if there are fewer.
-      fps: frames a second for kind "fps"; not used by "uniform".
+      numbers_F: int64 [F], frame numbers, ascending; some repeat where the video has too few.
+      times_F: float64 [F], what their prompts tell as the seconds of these frames.
+      duration: seconds of the whole video, by its frame rate.
+    """
+
+    numbers_F: Numbers
+    times_F: Times
+    duration: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FramePolicy:
+    """Which frames of a whole video are kept, by the rules of LLaVA-Video and LongVA.
+
+    Attributes:
+      kind: "fps" takes every n-th frame, n being the whole number nearest to what `fps` asks for;
+        when those are more than `max_frames`, it takes `max_frames` spread over all frames. The
+        authors' training scripts do this at one frame a second. "uniform" always spreads
+        `max_frames`, as LongVA and the evaluation harness do; "force_sample" is LLaVA-Video's
+        name for the same rule.
+      fps: frames a second for kind "fps"; not used by the others.
       max_frames: the most frames kept of one video.
     """
 
-    kind: Literal["fps", "uniform"] = "fps"
+    kind: Literal["fps", "uniform", "force_sample"] = "fps"
     fps: float = 1.0
     max_frames: int = 64
 
     def __post_init__(self) -> None:
-        if self.kind not in ("fps", "uniform"):
-            raise InputError(f"frame policy kind {self.kind!r}: must be 'fps' or 'uniform'")
+        if self.kind not in ("fps", "uniform", "force_sample"):
+            raise InputError(
+                f"frame policy kind {self.kind!r}: must be 'fps', 'uniform' or 'force_sample'"
+            )
         if not 0 < self.fps < float("inf"):
             raise InputError(f"frame policy fps {self.fps}: must be a positive number")
         if self.max_frames < 1:
             raise InputError(f"frame policy max_frames {self.max_frames}: must be at least 1")
 
-    def choose(self, times_F: Times) -> Numbers:
-        """Returns the numbers of the frames to keep, int64, strictly ascending (none repeats).
+    def sample(self, count: int, rate: float) -> Sample:
+        """Returns the frames of a video, and the times that the authors' prompts tell of them.
 
         Args:
-          times_F: time of every frame in seconds, ascending from 0.
+          count: frames of the video.
+          rate: its average frames a second; 0 for a single frame without a duration.
 
         Raises:
           InputError: there are no frames.
         """
-        if len(times_F) == 0:
+        if count < 1:
             raise InputError("cannot choose from a video without frames")
-        if self.kind == "fps":
-            numbers = _nearest(times_F, self.fps)
-            if len(numbers) <= self.max_frames:
-                return numbers
-        return np.unique(uniform(len(times_F), self.max_frames))
+        step = self._step(count, rate)
+        if step is None:
+            numbers_F = uniform(count, self.max_frames)
+        else:
+            numbers_F = np.arange(0, count, step, dtype=np.int64)
+        times_F = self.reference_times(numbers_F, count, rate)
+        return Sample(numbers_F=numbers_F, times_F=times_F, duration=count / rate if rate else 0.0)
 
+    def choose(self, count: int, rate: float) -> Numbers:
+        """Returns the frame numbers of `sample` once each, int64, strictly ascending."""
+        return np.unique(self.sample(count, rate).numbers_F)
 
-def _nearest(times_F: Times, fps: float) -> Numbers:
-    """The frames nearest to 0, 1/fps, 2/fps ... seconds, whatever the source's frame rate."""
-    # A last frame that should lie on a step may lie a rounding error before it.
-    steps = int(np.floor(times_F[-1] * fps + 1e-6))
-    grid = np.arange(steps + 1) / fps
-    middles = (times_F[1:] + times_F[:-1]) / 2
-    return np.unique(np.searchsorted(middles, grid)).astype(np.int64)
+    def reference_times(self, numbers: npt.ArrayLike, count: int, rate: float) -> Times:
+        """Returns what the authors' prompts tell as the seconds of frames of a video, float64.
+
+        A frame's number is divided by the frame rate where frames are spread, but by n where
+        every n-th is taken. At `fps=1` the latter is seconds too, by the rounded rate. At any
+        other `fps` it counts the frames taken: at `fps=2` the frame at 3 s is told to lie at 6 s.
+        The authors only use 1; with another `fps`, tell exact times.
+
+        Args:
+          numbers: frame numbers [F], of `sample` or any others.
+          count: frames of the video.
+          rate: its average frames a second.
+        """
+        step = self._step(count, rate)
+        divisor = rate if step is None else step
+        return np.asarray(numbers, np.int64) / (divisor or 1.0)
+
+    def _step(self, count: int, rate: float) -> int | None:
+        """n, where every n-th frame is taken; None where frames are spread."""
+        if self.kind != "fps":
+            return None
+        # A rate that was computed may lie a rounding error off a half, which decides the step.
+        # Halves go to the even number, as in the authors' code. Their step of 0 is an error.
+        step = max(round(round(rate / self.fps, 9)), 1)
+        return step if -(-count // step) <= self.max_frames else None

@@ -8,7 +8,8 @@ from flax import nnx
 
 from data_pipelines.batches import RowShape, make_row, stack
 from data_pipelines.prompts import Prompt
-from tpo_jax.models.presets import config_from_json, demo_model_json
+from tpo_jax.models.checkpoint_config import config_from_json
+from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model, init_params
 
 VOCABULARY = 96

@@ -12,21 +12,28 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from flax import nnx
+from jax.sharding import Mesh
 from tokenizers import Tokenizer
 
+from data_pipelines import anyres
 from data_pipelines.answering import Request
 from data_pipelines.batches import prompt_row, round_up, stack
 from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
-from data_pipelines.prompts import Prompt, PromptPolicy, end_token, load_tokenizer, make_prompt
-from data_pipelines.sampling import uniform
+from data_pipelines.prompts import FrameTimes, Prompt, PromptPolicy, end_token, make_prompt
+from data_pipelines.sampling import FramePolicy
+from data_pipelines.tokenizer import load_tokenizer
 from data_pipelines.video import decode_frames, read_index
+from data_pipelines.video_info import VideoInfo
 from tpo_jax.errors import InputError
 from tpo_jax.generation.engine import Engine
 from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.interop.imported import is_imported, read_imported
+from tpo_jax.interop.keys import Naming
 from tpo_jax.interop.reader import read_checkpoint, read_config
-from tpo_jax.models.presets import config_from_json, image_mode
+from tpo_jax.models.checkpoint_config import image_mode, model_config
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
 from tpo_jax.training.step import cast
 
@@ -39,13 +46,14 @@ PROMPT_BUCKET = 64
 class LoadedModel:
     """A checkpoint in memory: fp32 parameters, structure, tokenizer, and where it came from."""
 
-    folder: Path
+    folder: epath.Path
     config: VideoLMMConfig
     graph: nnx.GraphDef
     params: Params
     tokenizer: Tokenizer
     fingerprint: str
     json: dict
+    naming: Naming
 
     @property
     def images(self) -> ImagePolicy:
@@ -53,34 +61,41 @@ class LoadedModel:
         return _image_policy(self.config)
 
 
-def find_checkpoint(name: str) -> Path:
-    """A checkpoint folder, or one that ships with the package by its name (`demo_base`)."""
-    for folder in (Path(name), ASSETS / name):
+def find_checkpoint(name: str) -> epath.Path:
+    """A checkpoint folder (local or gs://), or one that ships with the package (`demo_base`)."""
+    for folder in (epath.Path(name), epath.Path(ASSETS) / name):
         if (folder / "config.json").exists():
             return folder
     raise InputError(
         f"{name}: no checkpoint here; give a folder with config.json, model.safetensors and "
-        "tokenizer.json, or the name demo_base"
+        "tokenizer.json, or one that `tpo import` wrote, or the name demo_base"
     )
 
 
 def checkpoint_images(name: str) -> ImagePolicy:
     """How frames are resized for a checkpoint's encoder; reads config.json only."""
-    return _image_policy(config_from_json(read_config(find_checkpoint(name))))
+    return _image_policy(model_config(read_config(find_checkpoint(name))))
 
 
 def _image_policy(config: VideoLMMConfig) -> ImagePolicy:
     return ImagePolicy(size=config.vision.image_size, mode=image_mode(config))
 
 
-def load(name: str, *, remat: bool = False) -> LoadedModel:
-    """Load a checkpoint in the authors' layout; `remat` is for training it with less memory.
+def load(name: str, *, remat: bool = False, mesh: Mesh | None = None) -> LoadedModel:
+    """Load a checkpoint: a PyTorch folder or an imported one, local or in a bucket (gs://).
+
+    Args:
+      name: the folder, or the name of a checkpoint that ships with the package.
+      remat: train it with less memory: activations are computed again going backward.
+      mesh: where the fp32 parameters go, tensor by tensor into their shards. Without one they are
+        on this host (a PyTorch folder) or on the first device (an imported one).
 
     Raises:
       InputError: the folder is missing or its files do not fit together.
     """
     folder = find_checkpoint(name)
-    checkpoint = read_checkpoint(folder)
+    read = read_imported if is_imported(folder) else read_checkpoint
+    checkpoint = read(folder, mesh=mesh)
     language = replace(checkpoint.config.language, remat=remat)
     config = replace(checkpoint.config, language=language)
     graph, _ = abstract_model(config)
@@ -92,6 +107,7 @@ def load(name: str, *, remat: bool = False) -> LoadedModel:
         tokenizer=load_tokenizer(folder),
         fingerprint=checkpoint.fingerprint,
         json=checkpoint.json,
+        naming=checkpoint.naming,
     )
 
 
@@ -155,10 +171,14 @@ class Answerer:
             visual_tokens=len(index),
             policy=self._prompts,
             duration=duration,
-            times=[float(time) for time in times_F[positions]],
+            times=times_F[positions].tolist(),
         )
         prompt.visual_index[prompt.visual_index >= 0] = index
         return prompt
+
+    def told_times(self, info: VideoInfo) -> np.ndarray:
+        """The seconds of a video's stored frames that the prompts tell, float64 [F]."""
+        return info.told_times(self._prompts.frame_times)
 
     def _row_seed(self, request: Request) -> int:
         """A seed that belongs to the request and not to the place it got in a batch."""
@@ -183,7 +203,8 @@ class StoreAnswerer:
         """An answer for each request, in order."""
         info = self._store.info(video_id)
         frames_FHWC = self._store.frames(video_id, np.arange(len(info.times_F)))
-        return self._answerer.answer_frames(frames_FHWC, info.times_F, info.duration, requests)
+        times_F = self._answerer.told_times(info)
+        return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, requests)
 
 
 def ask(
@@ -191,18 +212,64 @@ def ask(
     video: str | Path,
     question: str,
     *,
-    frames: int = 32,
+    frames: int | FramePolicy = 32,
     prompts: PromptPolicy | None = None,
     sampling: SamplingConfig | None = None,
 ) -> str:
-    """Ask about a video file, seen as `frames` frames uniform over its whole length."""
+    """Ask about a video file, or about an image file if the model is of LongVA's kind.
+
+    Args:
+      model: from `load`.
+      video: a video, or an image by its suffix (`data_pipelines.anyres.SUFFIXES`).
+      question: without anything that stands for the video.
+      frames: which frames of a video are shown; a number stands for that many, uniform over its
+        whole length. An image is shown whole.
+      prompts: how the question is put. Of an image no times are told, since it has none.
+      sampling: how the answer is drawn.
+
+    Raises:
+      InputError: the file cannot be read, or is an image and the model does not take images.
+    """
+    prompts = prompts or PromptPolicy()
+    if anyres.is_image(video):
+        seen = _image_crops(model, video)
+        times_F, duration = np.zeros(len(seen)), 0.0
+        prompts = replace(prompts, time_instruction=False)
+    else:
+        policy = frames
+        if not isinstance(policy, FramePolicy):
+            policy = FramePolicy(kind="uniform", max_frames=policy)
+        seen, times_F, duration = _video_frames(model, video, policy, prompts.frame_times)
+    answerer = Answerer(model, prompts=prompts, sampling=sampling or SamplingConfig())
+    request = Request(question=question, positions=np.arange(len(seen)))
+    return answerer.answer_frames(seen, times_F, duration, [request])[0]
+
+
+def _video_frames(
+    model: LoadedModel, video: str | Path, policy: FramePolicy, times: FrameTimes
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Frames uint8 [F, S, S, 3], the seconds told of each, and of the whole video."""
     index = read_index(str(video))
-    numbers = uniform(len(index.times_F), frames)
-    unique, back = np.unique(numbers, return_inverse=True)
+    sample = policy.sample(len(index.times_F), index.fps)
+    unique, back = np.unique(sample.numbers_F, return_inverse=True)
     pictures = np.stack([model.images.prepare(rgb) for rgb in decode_frames(index, unique)])
-    answerer = Answerer(
-        model, prompts=prompts or PromptPolicy(), sampling=sampling or SamplingConfig()
+    if times == "reference":
+        return pictures[back], sample.times_F, sample.duration
+    return pictures[back], index.times_F[sample.numbers_F], index.duration
+
+
+def _image_crops(model: LoadedModel, path: str | Path) -> np.ndarray:
+    """Crops of an image, uint8 [crops, S, S, 3]."""
+    merge_type = model.json.get("mm_patch_merge_type")
+    if merge_type != anyres.MERGE_TYPE:
+        raise InputError(
+            f"{path}: an image, which only models with mm_patch_merge_type {anyres.MERGE_TYPE!r} "
+            f"in config.json take; {model.folder.name} has {merge_type!r}: give a video"
+        )
+    side = model.config.vision.image_size
+    resolutions = anyres.parse_pinpoints(
+        model.json.get(anyres.PINPOINTS_KEY),
+        side,
+        where=f"{model.folder / 'config.json'}: {anyres.PINPOINTS_KEY}",
     )
-    request = Request(question=question, positions=np.arange(frames))
-    times_F = index.times_F[numbers]
-    return answerer.answer_frames(pictures[back], times_F, index.duration, [request])[0]
+    return anyres.image_crops(anyres.read_image(path), resolutions, side)

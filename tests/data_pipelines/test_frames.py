@@ -92,6 +92,26 @@ def test_stored_frames_are_the_prepared_source_frames(
         assert [read_stamp(rgb) for rgb in stored] == list(range(first, first + count))
 
 
+def test_a_store_knows_what_the_authors_would_tell_of_its_frames(
+    tmp_path: Path, videos: list[Path]
+) -> None:
+    # The second video's rate varies. Spread frames are told by the average rate, others by their
+    # step, and at three frames a second 20 frames at about 17 a second have a step of 6.
+    index = read_index(videos[1])
+    for policy, divisor in (
+        (FramePolicy(kind="force_sample", max_frames=7), index.fps),
+        (FramePolicy(fps=3.0, max_frames=3), index.fps),
+        (FramePolicy(fps=3.0, max_frames=4), 6),
+    ):
+        out = tmp_path / f"{policy.kind}{policy.max_frames}"
+        build(videos[1:2], out, frame_policy=policy)
+        info = FrameStore.open(out).info(video_id(videos[1]))
+        np.testing.assert_array_equal(info.numbers_F, policy.choose(20, index.fps))
+        np.testing.assert_array_equal(info.reference_times_F, info.numbers_F / divisor)
+        np.testing.assert_array_equal(info.told_times("reference"), info.reference_times_F)
+        np.testing.assert_array_equal(info.told_times("exact"), index.times_F[info.numbers_F])
+
+
 def test_positions_in_any_order_read_only_their_records(
     store_path: Path, videos: list[Path], read_stamp: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.anyres import image_crops
 from data_pipelines.errors import InputError
 from data_pipelines.images import ImagePolicy
+
+SIDE = 336
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -42,6 +45,17 @@ def test_same_pixels_as_the_processors_of_transformers(shape: tuple[int, int]) -
         raw = oracle(rgb, do_rescale=False, do_normalize=False, return_tensors="np")
         prepared = ImagePolicy(size=224, mode=mode).prepare(rgb)  # type: ignore[arg-type]
         np.testing.assert_array_equal(prepared, raw["pixel_values"][0].transpose(1, 2, 0))
+
+
+def test_a_crop_is_not_changed_by_the_encoders_processor() -> None:
+    """The authors send every crop through CLIP's processor; for a square of its size it is idle."""
+    clip = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
+    oracle = clip.CLIPImageProcessorPil(
+        size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+    )
+    crop = image_crops(picture(300, 500), [(672, 336)], SIDE)[1]
+    raw = oracle(crop, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(raw[0].transpose(1, 2, 0), crop)
 
 
 def test_refuses_nonsense() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,9 +84,13 @@ def pairs(videos: dict[str, Path]) -> list[Pair]:
 
 
 def make_rows(
-    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer, timed: bool = False
+    pairs: list[Pair],
+    store: FrameStore,
+    tokenizer: Tokenizer,
+    timed: bool = False,
+    **policy: Any,
 ) -> PairRows:
-    prompts = PromptPolicy(time_instruction=timed)
+    prompts = PromptPolicy(time_instruction=timed, **policy)
     return PairRows(pairs, store, tokenizer, frames=FRAMES, visual_tokens=VISUAL, prompts=prompts)
 
 
@@ -183,6 +188,29 @@ def test_the_time_instruction_tells_the_training_frames(
     row = make_rows(pairs, store, tokenizer, timed=True).row(0)
     text = tokenizer.decode(row["tokens"][(row["branch"] == 0) & (row["visual_index"] < 0)])
     assert time_instruction(4.0, [0.0, 0.9, 1.9, 2.9, 3.9]) in text
+
+
+def test_reference_times_follow_the_stores_policy(
+    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer, videos: Any, tmp_path: Path
+) -> None:
+    def text(store: FrameStore) -> str:
+        rows = make_rows(pairs, store, tokenizer, timed=True, frame_times="reference")
+        row = rows.row(0)
+        return tokenizer.decode(row["tokens"][(row["branch"] == 0) & (row["visual_index"] < 0)])
+
+    # This store took every frame, so the authors' rule divides by a step of 1.
+    assert time_instruction(4.0, [0.0, 9.0, 19.0, 29.0, 39.0]) in text(store)
+    policies = FramePolicy(kind="uniform", max_frames=40), ImagePolicy(size=32)
+    out = tmp_path / "frames"
+    build_store(list(videos.values()), out, frame_policy=policies[0], image_policy=policies[1])
+    assert time_instruction(4.0, [0.0, 0.9, 1.9, 2.9, 3.9]) in text(FrameStore.open(out))
+
+
+def test_labels_that_cannot_be_trained_yet_are_refused(
+    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(InputError, match="prompts.labels 'chatml': training with it is not there"):
+        make_rows(pairs, store, tokenizer, labels="chatml")
 
 
 def test_a_pair_without_its_video_is_refused(

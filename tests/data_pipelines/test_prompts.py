@@ -1,24 +1,26 @@
 """The prompt: the template to the letter, and the place of the video."""
 
-import json
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, processors
 
 from data_pipelines.errors import InputError
 from data_pipelines.lessons import train_tokenizer
 from data_pipelines.prompts import (
+    Prompt,
     PromptPolicy,
     answer_tokens,
     end_token,
-    load_tokenizer,
     make_prompt,
     question_tokens,
     time_instruction,
     video_prompt,
 )
+from tests.qwen_vocabulary import ADDED, qwen_tokenizer
 
 BEFORE = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 AFTER = "<|im_end|>\n<|im_start|>assistant\n"
@@ -102,43 +104,154 @@ def test_an_answer_ends_its_turn(tokenizer: Tokenizer) -> None:
     assert answer_tokens(tokenizer, "") == [end_token(tokenizer)]
 
 
-# ------------------------------------------------------------------------------- tokenizer files
-
-
-def test_a_tokenizer_is_read_from_its_folder(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    read = load_tokenizer(tmp_path)
-    assert read.get_vocab() == tokenizer.get_vocab()
-    assert read.encode(f"{BEFORE}{QUESTION}").ids == tokenizer.encode(f"{BEFORE}{QUESTION}").ids
-
-
-def test_padding_and_truncation_saved_in_the_file_are_not_used(
-    tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_a_token_that_a_tokenizer_begins_texts_with_is_left_out(tokenizer: Tokenizer) -> None:
     other = Tokenizer.from_str(tokenizer.to_str())
-    other.enable_padding(length=64)
-    other.enable_truncation(max_length=4)
-    other.save(str(tmp_path / "tokenizer.json"))
-    read = load_tokenizer(tmp_path)
-    assert read.encode(BEFORE).ids == tokenizer.encode(BEFORE).ids
+    other.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    assert other.encode("a").ids != tokenizer.encode("a").ids
+    whole = [
+        make_prompt(one, QUESTION, visual_tokens=2, policy=PLAIN).tokens.tolist()
+        for one in (tokenizer, other)
+    ]
+    assert whole[0] == whole[1] and answer_tokens(tokenizer, "a") == answer_tokens(other, "a")
 
 
-@pytest.mark.parametrize("token", ["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
-def test_a_tokenizer_without_a_chatml_token_is_refused(
-    tokenizer: Tokenizer, tmp_path: Path, token: str
+def test_nonsense_is_refused(tokenizer: Tokenizer) -> None:
+    for wrong in ({"after_video": "\n"}, {"frame_times": "none"}, {"labels": "all"}):
+        name, value = next(iter(wrong.items()))
+        with pytest.raises(InputError, match=f"{name} '.*': must be one of '"):
+            PromptPolicy(**{name: value})  # type: ignore[arg-type]
+    for token in (*ADDED, "<image>"):
+        with pytest.raises(InputError, match="holds <"):
+            make_prompt(tokenizer, f"What {token}?", visual_tokens=1, policy=PLAIN)
+
+
+# --------------------------------------------------------------- the authors' prompts, with Qwen2
+
+BEFORE_IDS = [151644, 8948, 198, 2610, 525, 264, 10950, 17847, 13, 151645, 198, 151644, 872, 198]
+AFTER_IDS = [151645, 198, 151644, 77091, 198]
+VIDEO = -200  # the authors' number for the place of the video
+VISUAL = 3
+AFTER_VIDEO = ("newline", "two_newlines", "nothing")
+# Any text, with what the tokenizer treats in its own way; nothing that ends a turn.
+TEXTS = st.lists(
+    st.one_of(
+        st.text(st.characters(exclude_categories=["Cs", "Cn"])),
+        st.sampled_from(["\n", " \n\n", "  ", "?", "What", "12.50s", "user", "e\u0301", "你好"]),
+    )
+).map(lambda parts: "".join(parts).replace("<", ""))
+
+
+@pytest.fixture(scope="module")
+def qwen() -> Tokenizer:
+    return qwen_tokenizer()
+
+
+def ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def with_video(prompt: Prompt) -> list[int]:
+    """The ids with one `VIDEO` in the place of all visual tokens."""
+    places = np.flatnonzero(prompt.visual_index >= 0)
+    assert len(places) == VISUAL and places[-1] - places[0] == VISUAL - 1
+    tokens = prompt.tokens.tolist()
+    return [*tokens[: places[0]], VIDEO, *tokens[places[-1] + 1 :]]
+
+
+def authors_pieces(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Inference: the whole text cut at the video's mark, each piece tokenized by itself."""
+    before, after = text.split("<image>")
+    return [*ids(tokenizer, before), VIDEO, *ids(tokenizer, after)]
+
+
+def authors_dpo(
+    tokenizer: Tokenizer, question: str, answer: str
+) -> tuple[list[int], list[int | None]]:
+    """The DPO training script: ids of prompt and answer, and labels (None: not learned)."""
+    start, end, newline = ADDED["<|im_start|>"], ADDED["<|im_end|>"], 198
+    system = [("x", ids(tokenizer, "system")), ("x", [newline])]
+    system += [("x", ids(tokenizer, "You are a helpful assistant."))]
+    user = [("x", ids(tokenizer, "user")), ("x", [newline, VIDEO, newline])]
+    user += [("x", ids(tokenizer, "\n" + question.strip()))]
+    assistant = [("x", ids(tokenizer, "assistant")), ("x", [newline])]
+    assistant += [("learned", ids(tokenizer, answer))]
+    tokens: list[int] = []
+    labels: list[int | None] = []
+    for turn in (system, user, assistant):
+        marked = [("learned", [start]), *turn, ("learned", [end, newline])]
+        for kind, part in marked:
+            tokens += part
+            labels += part if kind == "learned" else [None] * len(part)
+    return tokens, labels
+
+
+@pytest.mark.parametrize(
+    ("after_video", "between"),
+    [("newline", [198]), ("two_newlines", [198, 198]), ("nothing", [])],
+)
+def test_the_ids_are_the_authors(qwen: Tokenizer, after_video: Any, between: list[int]) -> None:
+    policy = PromptPolicy(after_video=after_video)
+    prompt = make_prompt(qwen, "Hello world", visual_tokens=VISUAL, policy=policy)
+    assert with_video(prompt) == [*BEFORE_IDS, VIDEO, *between, 9707, 1879, *AFTER_IDS]
+    assert not prompt.supervised.any() and len(prompt.supervised) == len(prompt.tokens)
+    assert answer_tokens(qwen, "Hello world") == [9707, 1879, 151645]
+    assert answer_tokens(qwen, "Hello world", labels="chatml") == [9707, 1879, 151645, 198]
+
+
+@given(TEXTS)
+@settings(deadline=None)
+def test_the_harness_and_the_demo_cut_the_text_at_the_video(qwen: Tokenizer, question: str) -> None:
+    told = time_instruction(61.0, [0.0, 2.5])
+    texts = {
+        ("newline", False): f"<image>\n{question}",
+        ("newline", True): f"<image>\n{told}\n{question}",
+        ("nothing", True): f"<image>{told}\n{question}",
+        ("nothing", False): f"<image>{question}",
+    }
+    for (after_video, timed), text in texts.items():
+        policy = PromptPolicy(after_video=after_video, time_instruction=timed)  # type: ignore[arg-type]
+        prompt = make_prompt(
+            qwen, question, visual_tokens=VISUAL, policy=policy, duration=61.0, times=[0.0, 2.5]
+        )
+        assert with_video(prompt) == authors_pieces(qwen, f"{BEFORE}{text}{AFTER}")
+
+
+@given(TEXTS, TEXTS)
+@settings(deadline=None)
+def test_the_dpo_script_learns_these_tokens(qwen: Tokenizer, question: str, answer: str) -> None:
+    policy = PromptPolicy(after_video="two_newlines", labels="chatml")
+    prompt = make_prompt(qwen, question, visual_tokens=VISUAL, policy=policy)
+    answered = answer_tokens(qwen, answer, labels="chatml")
+    tokens, labels = authors_dpo(qwen, question, answer)
+    assert [*with_video(prompt), *answered] == tokens
+    # The first label is lost: it has nothing before it to be predicted from.
+    wanted = [label for label in labels[1:] if label is not None]
+    assert [*prompt.tokens[prompt.supervised].tolist(), *answered] == wanted
+    # And at the same places, once the video has the length it has.
+    labels[tokens.index(VIDEO) : tokens.index(VIDEO) + 1] = [None] * VISUAL
+    places = [at for at in range(1, len(prompt.tokens)) if labels[at] is not None]
+    assert np.flatnonzero(prompt.supervised).tolist() == places
+    assert prompt.supervised.sum() == 6 and prompt.supervised.dtype == np.bool_
+
+
+@pytest.mark.parametrize("after_video", AFTER_VIDEO)
+def test_six_tokens_of_any_prompt_are_learned_with_chatml_labels(
+    tokenizer: Tokenizer, qwen: Tokenizer, after_video: Any
 ) -> None:
-    path = tmp_path / "tokenizer.json"
-    path.write_text(tokenizer.to_str().replace(json.dumps(token), '"<other>"'))
-    with pytest.raises(InputError) as error:
-        load_tokenizer(tmp_path)
-    assert str(path) in str(error.value) and token in str(error.value)
+    policy = PromptPolicy(after_video=after_video, labels="chatml", time_instruction=True)
+    # In a small vocabulary the id that stands for the video may be that of a special token.
+    for one in (tokenizer, qwen):
+        prompt = make_prompt(one, QUESTION, visual_tokens=9, policy=policy, times=[1.0])
+        learned = said(one, prompt.tokens[prompt.supervised])
+        assert learned == "<|im_end|>\n<|im_start|><|im_end|>\n<|im_start|>"
+        assert not prompt.supervised[prompt.visual_index >= 0].any()
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", "not json", '{"model": 3}'])
-def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "tokenizer.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(InputError, match="tokenizer.json") as error:
-        load_tokenizer(tmp_path)
-    assert str(path) in str(error.value) and "\n" not in str(error.value)
+def test_a_blank_line_is_two_tokens_for_the_dpo_script_only(qwen: Tokenizer) -> None:
+    policy = PromptPolicy(after_video="two_newlines")
+    prompt = make_prompt(qwen, " \nHello ", visual_tokens=VISUAL, policy=policy)
+    assert with_video(prompt) == [*BEFORE_IDS, VIDEO, 198, 198, 9707, *AFTER_IDS]
+    prompt = make_prompt(qwen, "\nHello", visual_tokens=VISUAL, policy=PLAIN)
+    assert with_video(prompt) == [*BEFORE_IDS, VIDEO, 271, 9707, *AFTER_IDS]

@@ -13,7 +13,8 @@ from tests.random_params import random_params
 from tpo_jax.errors import InputError
 from tpo_jax.interop.reader import read_checkpoint
 from tpo_jax.interop.writer import write_checkpoint
-from tpo_jax.models.presets import config_from_json, demo_model_json
+from tpo_jax.models.checkpoint_config import config_from_json
+from tpo_jax.models.presets import demo_model_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -16,7 +16,8 @@ from tpo_jax.errors import InputError
 from tpo_jax.interop import keys
 from tpo_jax.interop.reader import Checkpoint, read_checkpoint
 from tpo_jax.interop.writer import write_checkpoint
-from tpo_jax.models.presets import config_from_json, demo_model_json
+from tpo_jax.models.checkpoint_config import config_from_json
+from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import abstract_model
 
 
@@ -98,7 +99,7 @@ def test_fp16_is_read_and_computed_buffers_are_skipped(source: Path, tmp_path: P
     tensors = load_file(source / "model.safetensors")
     stored = {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
     stored["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(8, np.float32)
-    stored[f"{keys.TOWER}embeddings.position_ids"] = np.zeros((1, 9), np.int64)
+    stored[f"{keys.LLAVA.tower}embeddings.position_ids"] = np.zeros((1, 9), np.int64)
     save_file(stored, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
     found = read_checkpoint(tmp_path).params["language"]["norm"]["scale"]
@@ -138,14 +139,14 @@ def test_tied_embeddings_have_no_head(tmp_path: Path) -> None:
     assert "lm_head.weight" not in load_folder(tmp_path)
 
 
-def test_tokenizer_files_come_along(tmp_path: Path) -> None:
+def test_side_files_come_along(tmp_path: Path) -> None:
     checkpoint = demo_checkpoint(tmp_path / "first")
     tokenizer = tmp_path / "tokenizer.json"
     tokenizer.write_text("{}")
-    copy = write(tmp_path / "copy", checkpoint, tokenizer_files=[tokenizer])
+    copy = write(tmp_path / "copy", checkpoint, side_files=[tokenizer])
     assert (copy / "tokenizer.json").read_text() == "{}"
     with pytest.raises(InputError, match="merges.txt: not found"):
-        write(tmp_path / "none", checkpoint, tokenizer_files=[tmp_path / "merges.txt"])
+        write(tmp_path / "none", checkpoint, side_files=[tmp_path / "merges.txt"])
     assert not (tmp_path / "none").exists()
 
 

@@ -15,7 +15,8 @@ from tests.random_params import random_params
 from tpo_jax.api import load
 from tpo_jax.attention import row_layout
 from tpo_jax.interop.writer import write_checkpoint
-from tpo_jax.models.presets import config_from_json, demo_model_json
+from tpo_jax.models.checkpoint_config import config_from_json
+from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMM, abstract_model
 
 torch = pytest.importorskip("torch")

@@ -16,8 +16,9 @@ from data_pipelines.batches import RowShape, make_row, prompt_row, stack
 from data_pipelines.prompts import Prompt
 from tests.random_params import random_params
 from tpo_jax.attention import PAD_BRANCH, Layout, attend, row_layout
+from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.language import empty_cache
-from tpo_jax.models.presets import config_from_json, demo_model_json
+from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMM, VideoLMMConfig, abstract_model
 from tpo_jax.models.visual_tokens import (
     VisualTokensConfig,

@@ -5,8 +5,9 @@ import pytest
 
 from tests.tiny import tiny_model
 from tpo_jax.errors import InputError
+from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.language import LanguageConfig
-from tpo_jax.models.presets import config_from_json, demo_model_json
+from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import VideoLMMConfig, abstract_model
 from tpo_jax.models.vision import VisionConfig
 from tpo_jax.models.visual_tokens import VisualTokensConfig

@@ -18,7 +18,8 @@ from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import as_json
 from tpo_jax.errors import InputError
 from tpo_jax.interop.writer import write_checkpoint
-from tpo_jax.models.presets import config_from_json, demo_model_json, image_mode
+from tpo_jax.models.checkpoint_config import config_from_json, image_mode
+from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import abstract_model, init_params
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.preference.losses import EveryAnswerSFT
@@ -107,7 +108,7 @@ def teach(recipe: Recipe, out: Path) -> None:
             params=state.params,
             json=model_json,
             dtype="float32",
-            tokenizer_files=[work / "tokenizer.json"],
+            side_files=[work / "tokenizer.json"],
         )
         loss = [one["sft_loss"] for one in read_metrics(work)[-100:]]
         record = {

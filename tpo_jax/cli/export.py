@@ -1,32 +1,79 @@
 """`tpo export`: checkpoint -> PyTorch files."""
 
 import argparse
+import math
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
+import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
+from tokenizers import Tokenizer
 
 from data_pipelines.artefacts import building, read_manifest, write_manifest
-from tpo_jax.api import LoadedModel, load
+from data_pipelines.tokenizer import load_tokenizer
+from tpo_jax.api import LoadedModel, find_checkpoint, load
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
-from tpo_jax.interop.writer import write_checkpoint
-from tpo_jax.training.checkpoints import read_params
+from tpo_jax.errors import InputError
+from tpo_jax.interop import keys, side_files
+from tpo_jax.interop.imported import is_imported, open_imported
+from tpo_jax.interop.reader import Checkpoint, open_checkpoint, read_checkpoint
+from tpo_jax.interop.writer import DTYPES, write_checkpoint
+from tpo_jax.models.checkpoint_config import llava_json
+from tpo_jax.models.onevision_config import is_onevision, onevision_json
+from tpo_jax.training.checkpoints import read_params, stored_params
 from tpo_jax.training.loop import CHECKPOINTS_FOLDER
+
+MEGABYTE = 10**6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own options."""
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        nargs="?",
+        help="folder to make, local or gs:// (default: RUN_DIR/export)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FOLDER",
+        help="export this checkpoint (imported or PyTorch) instead of the config's trained model",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=sorted(keys.NAMINGS),
+        help="tensor names and config.json: llava is the authors' code, onevision is transformers' "
+        "LlavaOnevision (default: as the model came)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("stored", "float32", "bfloat16"),
+        help="of the weights (default: config.export.dtype; with --checkpoint: stored)",
+    )
+    parser.add_argument(
+        "--accept-other-newlines",
+        action="store_true",
+        help="write LLaVA-Video in the onevision layout although transformers will place one "
+        "newline at the end of the video instead of one after each row",
+    )
     parser.epilog = (
-        "Writes the trained weights to RUN_DIR/export as safetensors under the names of the LLaVA "
-        "code, with config.json and the tokenizer. `tpo ask` and every verb with a checkpoint open "
-        "the folder too."
+        "Writes config.json, the weights as safetensors and the tokenizer with its chat template. "
+        "`tpo ask` and every verb with a checkpoint open the folder too."
     )
 
 
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
-    out = export_policy(read_settings(config))
+    target = {"layout": args.layout, "accept_other_newlines": args.accept_other_newlines}
+    if args.checkpoint is None:
+        out: Any = export_policy(read_settings(config), args.out, dtype=args.dtype, **target)
+    elif args.out is None:
+        raise InputError("with --checkpoint, give the folder to write: tpo export OUT ...")
+    else:
+        out = epath.Path(args.out)
+        export_checkpoint(args.checkpoint, out, dtype=args.dtype or "stored", **target)
     print(f"exported to {out}")
 
 
@@ -43,26 +90,123 @@ def load_policy(settings: RunConfig) -> LoadedModel:
     return replace(base, folder=folder, params=params, fingerprint=manifest["fingerprint"])
 
 
-def export_policy(settings: RunConfig) -> Path:
+def export_policy(
+    settings: RunConfig,
+    out: str | None = None,
+    *,
+    layout: str | None = None,
+    dtype: str | None = None,
+    accept_other_newlines: bool = False,
+) -> epath.Path:
     """Write the trained policy for PyTorch; returns the folder."""
-    train_fingerprint = read_manifest(settings.folder("train"), "train")["fingerprint"]
-    made_from = {"train": train_fingerprint, "export": as_json(settings.export)}
-    out = settings.folder("export")
-    with stage_progress("export", 1) as update:
-        if is_done(out, "export", made_from):
+    dtype = dtype or settings.export.dtype
+    train_folder = settings.folder("train")
+    made_from = {
+        "train": read_manifest(train_folder, "train")["fingerprint"],
+        "export": as_json(settings.export) | {"dtype": dtype, "layout": layout or "as it came"},
+    }
+    target = epath.Path(out or settings.folder("export"))
+    if is_done(target, "export", made_from):
+        with stage_progress("export", 1) as update:
             update(1, "done before")
-            return out
-        model = load_policy(settings)
-        base = load(settings.checkpoint)
-        with building(out) as partial:
-            write_checkpoint(
-                partial,
-                config=model.config,
-                params=model.params,
-                json=model.json,
-                dtype=settings.export.dtype,
-                tokenizer_files=sorted(base.folder.glob("tokenizer*.json")),
-            )
-            write_manifest(partial, "export", made_from)
-        update(1)
-    return out
+        return target
+    base = find_checkpoint(settings.checkpoint)
+    checkpoint = _open_source(base)
+    params = stored_params(train_folder / CHECKPOINTS_FOLDER)
+    # The rows that padded the vocabulary on the training mesh are stored too.
+    rows = params["language"]["embed"]["embedding"].shape[0]
+    padding = rows - checkpoint.config.language.vocab_rows
+    language = replace(checkpoint.config.language, padding_rows=padding)
+    trained = replace(
+        checkpoint, params=params, config=replace(checkpoint.config, language=language)
+    )
+    _write(target, trained, base, made_from, layout, dtype, accept_other_newlines)
+    return target
+
+
+def export_checkpoint(
+    name: str,
+    out: epath.Path,
+    *,
+    layout: str | None = None,
+    dtype: str = "stored",
+    accept_other_newlines: bool = False,
+) -> None:
+    """Write a checkpoint folder, imported or PyTorch, as a PyTorch folder.
+
+    Raises:
+      InputError: the checkpoint is broken or cannot be put into that layout, or `out` exists.
+    """
+    folder = find_checkpoint(name)
+    if is_imported(folder):
+        checkpoint = open_imported(folder)
+    else:
+        checkpoint = read_checkpoint(folder, dtype=None)
+    made_from = {"checkpoint": checkpoint.fingerprint, "layout": layout, "dtype": dtype}
+    _write(out, checkpoint, folder, made_from, layout, dtype, accept_other_newlines)
+
+
+def _open_source(folder: epath.Path) -> Checkpoint:
+    """What a run's base is, without its weights."""
+    if is_imported(folder):
+        return open_imported(folder)
+    files = open_checkpoint(folder)
+    return Checkpoint(
+        config=files.config, params={}, json=files.json, naming=files.naming, fingerprint=""
+    )
+
+
+def _write(
+    out: epath.Path,
+    checkpoint: Checkpoint,
+    source: epath.Path,
+    made_from: dict[str, Any],
+    layout: str | None,
+    dtype: str,
+    accept_other_newlines: bool,
+) -> None:
+    naming = keys.NAMINGS[layout] if layout else checkpoint.naming
+    tokenizer = load_tokenizer(source)
+    to_onevision = naming is not keys.LLAVA
+    converts = to_onevision != is_onevision(checkpoint.json)
+    json = checkpoint.json
+    if converts and to_onevision:
+        json = _as_onevision(checkpoint, tokenizer, dtype, accept_other_newlines)
+    elif converts:
+        json = llava_json(checkpoint.config)
+    stored = None if dtype == "stored" else DTYPES[dtype]
+    size = sum(
+        math.prod(leaf.shape) * (stored or leaf.dtype).itemsize
+        for _, leaf in keys.flat_paths(checkpoint.params)
+    )
+    with building(out) as partial, stage_progress("export (MB)", size // MEGABYTE) as update:
+        write_checkpoint(
+            partial,
+            config=checkpoint.config,
+            params=checkpoint.params,
+            json=json,
+            naming=naming,
+            dtype=None if dtype == "stored" else dtype,
+            side_files=side_files.find_side_files(source),
+            progress=lambda done, total, name: update(done // MEGABYTE, name),
+        )
+        if converts and to_onevision:
+            side_files.write_onevision_files(partial, tokenizer, checkpoint.config, json)
+        side_files.complete_side_files(partial, tokenizer)
+        write_manifest(partial, "export", made_from)
+
+
+def _as_onevision(
+    checkpoint: Checkpoint, tokenizer: Tokenizer, dtype: str, accept_other_newlines: bool
+) -> dict[str, Any]:
+    rows = checkpoint.config.language.vocab_rows
+    image, video = side_files.add_picture_tokens(tokenizer, rows)
+    stored = np.dtype(checkpoint.params["language"]["norm"]["scale"].dtype)
+    return onevision_json(
+        checkpoint.config,
+        image_token=image,
+        video_token=video,
+        image_grid_pinpoints=checkpoint.json.get("image_grid_pinpoints"),
+        dtype=stored.name if dtype == "stored" else dtype,
+        accept_other_newlines=accept_other_newlines,
+    )

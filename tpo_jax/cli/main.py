@@ -3,7 +3,10 @@
 A verb is a module `tpo_jax/cli/<verb>.py` with two functions:
 
     def add_arguments(parser: argparse.ArgumentParser) -> None
-    def run(args: argparse.Namespace, config: ConfigDict | None) -> None
+    def run(args: argparse.Namespace, config: ConfigDict | None) -> int | None
+
+`run` returns the exit status; None means 0. Only a verb that gives a verdict returns another, 1 for
+a bad one: that is no error, the verb did what it was asked to.
 
 It is imported only when it is asked for, so that `tpo --help` does not wait for JAX.
 """
@@ -20,6 +23,7 @@ from data_pipelines.errors import InputError as DataInputError
 from tpo_jax import __version__
 from tpo_jax.errors import InputError, did_you_mean
 
+EXIT_FAILED = 1
 EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -51,11 +55,21 @@ VERBS: dict[str, Verb] = {
         module="tpo_jax.cli.train", summary="train the policy on the pairs; continues a killed run"
     ),
     "eval": Verb(module="tpo_jax.cli.eval", summary="score a model on a benchmark"),
+    "import": Verb(
+        module="tpo_jax.cli.import_checkpoint",
+        summary="read a PyTorch checkpoint strictly, and store it for a pod",
+        takes_config=False,
+    ),
     "export": Verb(
         module="tpo_jax.cli.export", summary="write a checkpoint as safetensors for PyTorch"
     ),
     "report": Verb(
         module="tpo_jax.cli.report", summary="write pages that show the pairs and the results"
+    ),
+    "verify": Verb(
+        module="tpo_jax.cli.verify",
+        summary="compare our numbers with those recorded of another implementation",
+        takes_config=False,
     ),
     "ask": Verb(module="tpo_jax.cli.ask", summary="ask a model about a video", takes_config=False),
     "demo-base": Verb(
@@ -73,8 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments after the command's name; None means those of this process.
 
     Returns:
-      The exit status: 0; 2 after something the user can mend (one line on stderr, no traceback);
-      130 after Ctrl-C. Any other exception is a bug and keeps its traceback.
+      The exit status: 0; 1 after a bad verdict (`tpo verify`); 2 after something the user can mend
+      (one line on stderr, no traceback); 130 after Ctrl-C. Any other exception is a bug and keeps
+      its traceback.
 
     Raises:
       SystemExit: with status 0, after --help or --version.
@@ -88,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in VERBS:
             raise InputError(f"unknown verb {name}{did_you_mean(name, VERBS)}")
         command = f"tpo {name}"
-        _run_verb(command, VERBS[name], rest)
+        return _run_verb(command, VERBS[name], rest)
     except (InputError, DataInputError) as error:
         print(f"{command}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return EXIT_INPUT_ERROR
@@ -98,7 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -145,7 +159,7 @@ def _print_help(arguments: Sequence[str]) -> NoReturn:
     parser.error("the verb comes first")
 
 
-def _run_verb(command: str, verb: Verb, arguments: Sequence[str]) -> None:
+def _run_verb(command: str, verb: Verb, arguments: Sequence[str]) -> int:
     module = importlib.import_module(verb.module)
     parser = _Parser(prog=command, description=f"{verb.summary}.", allow_abbrev=False)
     module.add_arguments(parser)
@@ -172,7 +186,7 @@ def _run_verb(command: str, verb: Verb, arguments: Sequence[str]) -> None:
     args = parser.parse(arguments, verb.takes_config)
     if verb.takes_config:
         config = load_config(args.config, overrides)
-    module.run(args, config)
+    return module.run(args, config) or 0
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

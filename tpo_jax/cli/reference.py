@@ -13,7 +13,6 @@ from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.rows import TrainingRows, read_rows
 from tpo_jax.cli.settings import RunConfig, is_done, read_settings
 from tpo_jax.parallel.mesh import batch_sharding, check_batch, make_mesh
-from tpo_jax.parallel.rules import param_shardings
 from tpo_jax.preference.reference import make_reference_step, part_path, write_part
 
 
@@ -32,7 +31,9 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
 
 def make_reference(settings: RunConfig) -> None:
     """Compute the parts that are missing; rename the folder when all are there."""
-    training = read_rows(settings, "reference")
+    mesh = make_mesh(settings.mesh)
+    check_batch(mesh, settings.train.batch_pairs)
+    training = read_rows(settings, "reference", mesh)
     out = settings.folder("reference")
     count = len(training.rows.pairs)
     with stage_progress("reference", count) as update:
@@ -41,15 +42,12 @@ def make_reference(settings: RunConfig) -> None:
             return
         with building(out, resume=True) as partial:
             check_unfinished(partial, training.made_from)
-            _compute_parts(settings, training, partial, update)
+            _compute_parts(settings, training, mesh, partial, update)
             write_manifest(partial, "reference", training.made_from, pairs=count)
 
 
-def _compute_parts(settings: RunConfig, training: TrainingRows, partial, update) -> None:  # type: ignore[no-untyped-def]
-    mesh = make_mesh(settings.mesh)
+def _compute_parts(settings: RunConfig, training: TrainingRows, mesh, partial, update) -> None:  # type: ignore[no-untyped-def]
     size = settings.train.batch_pairs
-    check_batch(mesh, size)
-    params = jax.device_put(training.model.params, param_shardings(mesh, training.model.params))
     step = jax.jit(make_reference_step(training.model.graph, jnp.dtype(settings.compute_dtype)))
     pairs = training.rows.pairs
     # The last batch is filled up with its last pair: one shape, compiled once.
@@ -58,7 +56,7 @@ def _compute_parts(settings: RunConfig, training: TrainingRows, partial, update)
     batches = load_batches(training.rows, plan[missing])
     for number in missing:
         batch = jax.device_put(next(batches), batch_sharding(mesh))
-        logprobs_N2A = np.asarray(step(params, batch))
+        logprobs_N2A = np.asarray(step(training.model.params, batch))
         known = min(size, len(pairs) - number * size)
         ids = [pairs[int(i)].id for i in plan[number][:known]]
         write_part(partial, number, ids, logprobs_N2A[:known])

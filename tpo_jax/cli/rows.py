@@ -1,7 +1,10 @@
 """The rows that reference and training share: pairs, frames, tokenizer and model put together."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
+
+from jax.sharding import Mesh
 
 from data_pipelines.artefacts import file_sha256, read_manifest
 from data_pipelines.loader import PairRows
@@ -21,13 +24,13 @@ class TrainingRows:
     made_from: dict[str, Any]
 
 
-def read_rows(settings: RunConfig, wanted_by: str) -> TrainingRows:
-    """Open everything a row is made of.
+def read_rows(settings: RunConfig, wanted_by: str, mesh: Mesh) -> TrainingRows:
+    """Open everything a row is made of; the model's parameters go to the mesh.
 
     Raises:
       InputError: an artefact is missing, or was made for another model or other frames.
     """
-    model = load(settings.checkpoint, remat=settings.train.remat)
+    model = load(settings.checkpoint, remat=settings.train.remat, mesh=mesh)
     store = open_frames(settings, model.images, wanted_by)
     folder = settings.folder("pairs")
     frames_of_pairs = read_manifest(folder, "pairs")["made_from"]["frames"]
@@ -48,7 +51,7 @@ def read_rows(settings: RunConfig, wanted_by: str) -> TrainingRows:
         "pairs": file_sha256(folder / "pairs.jsonl")[:16],
         "frames": store.fingerprint,
         "model": model.fingerprint,
-        "tokenizer": file_sha256(model.folder / "tokenizer.json")[:16],
+        "tokenizer": sha256(model.tokenizer.to_str().encode()).hexdigest()[:16],
         "prompts": as_json(settings.prompts),
         "train_frames": settings.train_frames,
         "row": as_json(rows.shape),

@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,7 +20,6 @@ from tpo_jax.cli.rows import TrainingRows, read_rows
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import check_batch, make_mesh
-from tpo_jax.parallel.rules import param_shardings
 from tpo_jax.preference.reference import read_table
 from tpo_jax.training.loop import LoopConfig, train
 from tpo_jax.training.optimizer import make_optimizer, split_frozen
@@ -56,7 +54,9 @@ def train_made_from(settings: RunConfig, training: TrainingRows, steps: int) -> 
 
 def train_policy(settings: RunConfig) -> None:
     """Train to the end, from wherever an earlier run of the same config stopped."""
-    training = read_rows(settings, "train")
+    mesh = make_mesh(settings.mesh)
+    check_batch(mesh, settings.train.batch_pairs)
+    training = read_rows(settings, "train", mesh)
     pairs = len(training.rows.pairs)
     size = settings.train.batch_pairs
     steps = settings.train.steps or max(1, settings.train.epochs * pairs // size)
@@ -67,10 +67,7 @@ def train_policy(settings: RunConfig) -> None:
             update(steps, "done before")
             return
         reference = _read_reference(settings, training) if settings.loss.needs_reference else None
-        mesh = make_mesh(settings.mesh)
-        check_batch(mesh, size)
         plan = plan_batches(pairs, steps=steps, batch=size, seed=settings.seed)
-        params = jax.device_put(training.model.params, param_shardings(mesh, training.model.params))
         optimizer = make_optimizer(settings.train, steps)
         step = make_train_step(
             training.model.graph, settings.loss, optimizer, jnp.dtype(settings.compute_dtype)
@@ -78,7 +75,7 @@ def train_policy(settings: RunConfig) -> None:
         with building(out, resume=True) as partial:
             check_unfinished(partial, made_from)
             train(
-                init_state(*split_frozen(params, settings.train.frozen), optimizer),
+                init_state(*split_frozen(training.model.params, settings.train.frozen), optimizer),
                 step,
                 lambda start: load_batches(training.rows, plan, start=start, reference=reference),
                 partial,

@@ -1,4 +1,4 @@
-"""Our parameter paths and the authors' tensor names: the only file with PyTorch names in it.
+"""Our parameter paths and PyTorch tensor names: the only file with PyTorch names in it.
 
 A path is that of a leaf in the nested dict of parameters, joined by "/". Leaves of `layers` stack
 all layers, [L, ...], and stand for L tensors. Layouts differ in two ways: a linear kernel is
@@ -7,7 +7,8 @@ all layers, [L, ...], and stand for L tensors. Layouts differ in two ways: a lin
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,35 +16,101 @@ import numpy as np
 
 from tpo_jax.models.video_lmm import Params
 
-TOWER = "model.vision_tower.vision_tower.vision_model."
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """Prefixes of one generation of tensor names.
+
+    `name` is what `--layout` calls it. `tower` and `decoder` end where the names that all
+    generations share begin.
+    """
+
+    name: str
+    decoder: str
+    head: str
+    tower: str
+    projector: tuple[str, str]
+    newline: str
+
+    def fill(self, pattern: str, layer: int = 0) -> str:
+        """A name from its pattern in the tables below."""
+        return pattern.format(
+            decoder=self.decoder,
+            head=self.head,
+            tower=self.tower,
+            first=self.projector[0],
+            second=self.projector[1],
+            newline=self.newline,
+            layer=layer,
+        )
+
+
+def _onevision(name: str, *, outer: str, decoder: str, head: str, inner: str) -> Naming:
+    return Naming(
+        name=name,
+        decoder=decoder,
+        head=head,
+        tower=f"{outer}vision_tower.{inner}",
+        projector=(
+            f"{outer}multi_modal_projector.linear_1",
+            f"{outer}multi_modal_projector.linear_2",
+        ),
+        newline=f"{outer}image_newline",
+    )
+
+
+# What the LLaVA-Video, LLaVA-OneVision and LongVA code reads and writes.
+LLAVA = Naming(
+    name="llava",
+    decoder="model.",
+    head="lm_head",
+    tower="model.vision_tower.vision_tower.vision_model.",
+    projector=("model.mm_projector.0", "model.mm_projector.2"),
+    newline="model.image_newline",
+)
+# The LlavaOnevision class of transformers. Every later release reads the names of 4.45; 5.x saves
+# them without the tower's inner level; a model's own state_dict() has other prefixes than its file.
+_FILE = {"outer": "", "decoder": "language_model.model.", "head": "language_model.lm_head"}
+_MEMORY = {"outer": "model.", "decoder": "model.language_model.", "head": "lm_head"}
+ONEVISION = _onevision("onevision", **_FILE, inner="vision_model.")
+NAMINGS: Mapping[str, Naming] = {
+    naming.name: naming
+    for naming in (
+        LLAVA,
+        ONEVISION,
+        _onevision("onevision-4.52", **_MEMORY, inner="vision_model."),
+        _onevision("onevision-5", **_FILE, inner=""),
+        _onevision("onevision-5-state", **_MEMORY, inner=""),
+    )
+}
 
 MODULES: Mapping[str, str] = {
-    "language/embed": "model.embed_tokens",
-    "language/norm": "model.norm",
-    "language/head": "lm_head",
-    "language/layers/norm1": "model.layers.{}.input_layernorm",
-    "language/layers/norm2": "model.layers.{}.post_attention_layernorm",
-    "language/layers/q": "model.layers.{}.self_attn.q_proj",
-    "language/layers/k": "model.layers.{}.self_attn.k_proj",
-    "language/layers/v": "model.layers.{}.self_attn.v_proj",
-    "language/layers/out": "model.layers.{}.self_attn.o_proj",
-    "language/layers/gate": "model.layers.{}.mlp.gate_proj",
-    "language/layers/up": "model.layers.{}.mlp.up_proj",
-    "language/layers/down": "model.layers.{}.mlp.down_proj",
-    "projector/first": "model.mm_projector.0",
-    "projector/second": "model.mm_projector.2",
-    "vision/patch": f"{TOWER}embeddings.patch_embedding",
-    "vision/positions": f"{TOWER}embeddings.position_embedding",
-    "vision/pre_norm": f"{TOWER}pre_layrnorm",  # sic
-    "vision/post_norm": f"{TOWER}post_layernorm",
-    "vision/layers/norm1": f"{TOWER}encoder.layers.{{}}.layer_norm1",
-    "vision/layers/norm2": f"{TOWER}encoder.layers.{{}}.layer_norm2",
-    "vision/layers/q": f"{TOWER}encoder.layers.{{}}.self_attn.q_proj",
-    "vision/layers/k": f"{TOWER}encoder.layers.{{}}.self_attn.k_proj",
-    "vision/layers/v": f"{TOWER}encoder.layers.{{}}.self_attn.v_proj",
-    "vision/layers/out": f"{TOWER}encoder.layers.{{}}.self_attn.out_proj",
-    "vision/layers/fc1": f"{TOWER}encoder.layers.{{}}.mlp.fc1",
-    "vision/layers/fc2": f"{TOWER}encoder.layers.{{}}.mlp.fc2",
+    "language/embed": "{decoder}embed_tokens",
+    "language/norm": "{decoder}norm",
+    "language/head": "{head}",
+    "language/layers/norm1": "{decoder}layers.{layer}.input_layernorm",
+    "language/layers/norm2": "{decoder}layers.{layer}.post_attention_layernorm",
+    "language/layers/q": "{decoder}layers.{layer}.self_attn.q_proj",
+    "language/layers/k": "{decoder}layers.{layer}.self_attn.k_proj",
+    "language/layers/v": "{decoder}layers.{layer}.self_attn.v_proj",
+    "language/layers/out": "{decoder}layers.{layer}.self_attn.o_proj",
+    "language/layers/gate": "{decoder}layers.{layer}.mlp.gate_proj",
+    "language/layers/up": "{decoder}layers.{layer}.mlp.up_proj",
+    "language/layers/down": "{decoder}layers.{layer}.mlp.down_proj",
+    "projector/first": "{first}",
+    "projector/second": "{second}",
+    "vision/patch": "{tower}embeddings.patch_embedding",
+    "vision/positions": "{tower}embeddings.position_embedding",
+    "vision/pre_norm": "{tower}pre_layrnorm",  # sic
+    "vision/post_norm": "{tower}post_layernorm",
+    "vision/layers/norm1": "{tower}encoder.layers.{layer}.layer_norm1",
+    "vision/layers/norm2": "{tower}encoder.layers.{layer}.layer_norm2",
+    "vision/layers/q": "{tower}encoder.layers.{layer}.self_attn.q_proj",
+    "vision/layers/k": "{tower}encoder.layers.{layer}.self_attn.k_proj",
+    "vision/layers/v": "{tower}encoder.layers.{layer}.self_attn.v_proj",
+    "vision/layers/out": "{tower}encoder.layers.{layer}.self_attn.out_proj",
+    "vision/layers/fc1": "{tower}encoder.layers.{layer}.mlp.fc1",
+    "vision/layers/fc2": "{tower}encoder.layers.{layer}.mlp.fc2",
 }
 LEAVES: Mapping[str, str] = {
     "kernel": "weight",
@@ -52,11 +119,13 @@ LEAVES: Mapping[str, str] = {
     "embedding": "weight",
 }
 SINGLE_TENSORS: Mapping[str, str] = {
-    "newline": "model.image_newline",
-    "vision/class_token": f"{TOWER}embeddings.class_embedding",
+    "newline": "{newline}",
+    "vision/class_token": "{tower}embeddings.class_embedding",
 }
 
 PATCH_KERNEL = "vision/patch/kernel"
+# Rows of the vocabulary are the first axis of these tensors.
+VOCABULARY = ("language/embed/embedding", "language/head/kernel")
 COLOURS = 3
 
 # Buffers that old checkpoints saved beside the parameters; they are computed, not read.
@@ -74,12 +143,21 @@ def is_stacked(path: str) -> bool:
     return "/layers/" in path
 
 
-def their_name(path: str, layer: int = 0) -> str:
+def their_name(path: str, layer: int = 0, naming: Naming = LLAVA) -> str:
     """The tensor's name in a checkpoint; `layer` counts where the leaf is stacked."""
     if path in SINGLE_TENSORS:
-        return SINGLE_TENSORS[path]
+        return naming.fill(SINGLE_TENSORS[path])
     module, _, leaf = path.rpartition("/")
-    return f"{MODULES[module].format(layer)}.{LEAVES[leaf]}"
+    return f"{naming.fill(MODULES[module], layer)}.{LEAVES[leaf]}"
+
+
+def find_naming(names: Collection[str]) -> Naming | None:
+    """The generation that a checkpoint's tensors are named in, by its embedding and its tower."""
+    marks = ("language/embed/embedding", PATCH_KERNEL)
+    for naming in NAMINGS.values():
+        if all(their_name(mark, naming=naming) in names for mark in marks):
+            return naming
+    return None
 
 
 def to_theirs(path: str, array: np.ndarray) -> np.ndarray:
@@ -105,10 +183,12 @@ def their_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[::-1] if path.endswith("/kernel") else shape
 
 
-def their_tensors(path: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def their_tensors(
+    path: str, shape: tuple[int, ...], naming: Naming = LLAVA
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """(name, shape) of the tensors that a leaf of our `shape` stands for, layer by layer."""
     if is_stacked(path):
         inner = their_shape(path, shape[1:])
-        yield from ((their_name(path, layer), inner) for layer in range(shape[0]))
+        yield from ((their_name(path, layer, naming), inner) for layer in range(shape[0]))
     else:
-        yield their_name(path), their_shape(path, shape)
+        yield their_name(path, naming=naming), their_shape(path, shape)

@@ -13,9 +13,11 @@ from tpo_jax.attention import Layout, attend
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """Shape and settings of the decoder; `vocab_rows` is the row count of the embedding.
+    """Shape and settings of the decoder; `vocab_rows` is the row count of the stored embedding.
 
-    `remat` trades time for memory: activations inside a layer are computed again going backward.
+    `padding_rows` more rows make the vocabulary divide over a mesh: they hold zeros, get no
+    probability, and are cut off at export. `remat` trades time for memory: activations inside a
+    layer are computed again going backward.
     """
 
     vocab_rows: int
@@ -29,7 +31,13 @@ class LanguageConfig:
     norm_eps: float
     qkv_bias: bool
     tied_embeddings: bool
+    padding_rows: int = 0
     remat: bool = True
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the embedding and the head in memory."""
+        return self.vocab_rows + self.padding_rows
 
 
 @jax.tree_util.register_dataclass
@@ -121,10 +129,10 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: LanguageConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.embed = nnx.Embed(config.vocab_rows, config.width, rngs=rngs)
+        self.embed = nnx.Embed(config.table_rows, config.width, rngs=rngs)
         self.norm = RMSNorm(config.width, config.norm_eps)
         if not config.tied_embeddings:
-            self.head = nnx.Linear(config.width, config.vocab_rows, use_bias=False, rngs=rngs)
+            self.head = nnx.Linear(config.width, config.table_rows, use_bias=False, rngs=rngs)
 
         @nnx.vmap
         def make(key: jax.Array) -> DecoderLayer:
@@ -144,21 +152,41 @@ class Decoder(nnx.Module):
 
         Layers are scanned; with `remat` only the input of each is kept for the backward pass.
         """
+        x_BTD, (cache, _) = self._run_layers(x_BTD, positions_BT, layout, cache, write_at)
+        return self.norm(x_BTD), cache
+
+    def states(
+        self, x_BTD: Float[Array, "B T D"], positions_BT: Int[Array, "B T"], layout: Layout
+    ) -> Float[Array, "L B T D"]:
+        """The residual stream after each layer, before the final norm."""
+        _, (_, states_LBTD) = self._run_layers(x_BTD, positions_BT, layout, None, 0, keep=True)
+        return states_LBTD
+
+    def _run_layers(  # type: ignore[no-untyped-def]
+        self, x_BTD, positions_BT, layout, cache, write_at, *, keep: bool = False
+    ):
+        """(x, (cache, x after each layer to `keep` or None)) of one scan over the layers."""
         graph, stacked = nnx.split(self.layers)
 
         def body(x, layer_and_cache):  # type: ignore[no-untyped-def]
             layer, layer_cache = layer_and_cache
-            return nnx.merge(graph, layer)(x, positions_BT, layout, layer_cache, write_at)
+            layer = nnx.merge(graph, layer)
+            x, layer_cache = layer(x, positions_BT, layout, layer_cache, write_at)
+            return x, (layer_cache, x if keep else None)
 
         if self.config.remat:
             body = jax.checkpoint(body)
-        x_BTD, cache = jax.lax.scan(body, x_BTD, (stacked, cache))
-        return self.norm(x_BTD), cache
+        return jax.lax.scan(body, x_BTD, (stacked, cache))
 
     def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
-        """Scores over the vocabulary rows, fp32."""
+        """Scores over the rows of the table, fp32; -inf for the rows that are padding."""
         if self.config.tied_embeddings:
             kernel = self.embed.embedding[...].T
         else:
             kernel = self.head.kernel[...]
-        return jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+        scores = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+        if not self.config.padding_rows:
+            return scores
+        return jnp.where(
+            jnp.arange(self.config.table_rows) < self.config.vocab_rows, scores, -jnp.inf
+        )

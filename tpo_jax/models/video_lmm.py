@@ -1,6 +1,7 @@
 """The whole model: frames and tokens in, hidden states and logits out."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ class VideoLMM(nnx.Module):
         self.vision = VisionTower(config.vision, rngs=rngs)
         self.projector = Projector(config.vision.width, width, rngs=rngs)
         self.language = Decoder(config.language, rngs=rngs)
-        if config.visual_tokens.newline != "none":
+        if config.visual_tokens.stores_newline:
             noise = jax.random.normal(rngs.params(), (width,))
             self.newline = nnx.Param(noise * width**-0.5)
 
@@ -104,7 +105,27 @@ def abstract_model(config: VideoLMMConfig) -> tuple[nnx.GraphDef, Params]:
     return graph, nnx.to_pure_dict(state)
 
 
-def init_params(config: VideoLMMConfig, seed: int) -> Params:
-    """Random fp32 parameters."""
-    _, state = nnx.split(VideoLMM(config, rngs=nnx.Rngs(seed)))
-    return nnx.to_pure_dict(state)
+def init_params(config: VideoLMMConfig, seed: int, shardings: Params | None = None) -> Params:
+    """Random fp32 parameters; rows that pad the vocabulary are zeros.
+
+    Args:
+      config: the model.
+      seed: the same seed gives the same values, however they are sharded.
+      shardings: a NamedSharding for every parameter. Each device then makes its own shards, and no
+        parameter is ever whole on one. Without it, all are made on the first device.
+    """
+    if shardings is None:
+        return _draw_params(config, seed)
+    return jax.jit(_draw_params, static_argnums=0, out_shardings=shardings)(config, seed)
+
+
+@partial(jax.jit, static_argnums=0)
+def _draw_params(config: VideoLMMConfig, seed: int) -> Params:
+    _, state = nnx.split(VideoLMM(config, rngs=nnx.Rngs(jax.random.key(seed))))
+    params = nnx.to_pure_dict(state)
+    if config.language.padding_rows:
+        rows, language = config.language.vocab_rows, params["language"]
+        language["embed"]["embedding"] = language["embed"]["embedding"].at[rows:].set(0)
+        if not config.language.tied_embeddings:
+            language["head"]["kernel"] = language["head"]["kernel"].at[:, rows:].set(0)
+    return params

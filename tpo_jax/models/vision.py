@@ -114,7 +114,21 @@ class VisionTower(nnx.Module):
         one = lambda frame_HWC: nnx.merge(graph, state)._encode(frame_HWC[None])[0]  # noqa: E731
         return jax.lax.map(one, frames_FHWC, batch_size=chunk)
 
+    def states(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "L F P D"]:
+        """The residual stream before the first layer and after each that is run: layers_used + 1.
+
+        The class token, where there is one, is token 0. All frames at once, so for few of them.
+        """
+        x_FPD = self._embed(frames_FHWC)
+        _, states_LFPD = self._run_layers(x_FPD, keep=True)
+        assert states_LFPD is not None
+        return jnp.concatenate([x_FPD[None], states_LFPD])
+
     def _encode(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F P D"]:
+        x_FPD, _ = self._run_layers(self._embed(frames_FHWC))
+        return x_FPD[:, 1:] if self.config.class_token else x_FPD
+
+    def _embed(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F P D"]:
         config = self.config
         dtype = self.positions.embedding[...].dtype
         mean = jnp.asarray(config.image_mean, jnp.float32)
@@ -134,7 +148,17 @@ class VisionTower(nnx.Module):
         x = x + self.positions.embedding[...]
         if config.pre_norm:
             x = self.pre_norm(x)
+        return x
+
+    def _run_layers(
+        self, x_FPD: Float[Array, "F P D"], *, keep: bool = False
+    ) -> tuple[Float[Array, "F P D"], Float[Array, "L F P D"] | None]:
+        """The residual stream after the layers that are run and, to `keep`, after each of them."""
         graph, stacked = nnx.split(self.layers)
-        used = jax.tree.map(lambda leaf: leaf[: config.layers_used], stacked)
-        x, _ = jax.lax.scan(lambda x, layer: (nnx.merge(graph, layer)(x), None), x, used)
-        return x[:, 1:] if config.class_token else x
+        used = jax.tree.map(lambda leaf: leaf[: self.config.layers_used], stacked)
+
+        def body(x, layer):  # type: ignore[no-untyped-def]
+            x = nnx.merge(graph, layer)(x)
+            return x, x if keep else None
+
+        return jax.lax.scan(body, x_FPD, used)

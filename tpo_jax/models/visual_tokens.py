@@ -18,17 +18,29 @@ NEWLINES = ("grid", "frame", "one_token", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class VisualTokensConfig:
-    """How the patch grid of a frame becomes tokens."""
+    """How the patch grid of a frame becomes tokens.
+
+    `unused_newline`: the newline is "none", and yet the checkpoint stores a newline. The model
+    keeps it, for lossless export; it is part of no token, and its gradient is zero.
+    """
 
     pool: str
     stride: int
     newline: str
+    unused_newline: bool = False
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
             raise ValueError(f"pool is {self.pool!r}; known: {', '.join(POOLS)}")
         if self.newline not in NEWLINES:
             raise ValueError(f"newline is {self.newline!r}; known: {', '.join(NEWLINES)}")
+        if self.unused_newline and self.newline != "none":
+            raise ValueError(f"unused_newline goes with newline 'none', not {self.newline!r}")
+
+    @property
+    def stores_newline(self) -> bool:
+        """Whether the model has a newline parameter."""
+        return self.newline != "none" or self.unused_newline
 
     def pooled_side(self, side: int) -> int:
         """Edge of the pooled grid: rounded up by bilinear, cut off by average and max."""

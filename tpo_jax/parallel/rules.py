@@ -1,6 +1,7 @@
 """One table: parameter path -> mesh axes. A parameter must match exactly one rule."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tpo_jax.errors import InputError
+from tpo_jax.models.video_lmm import VideoLMMConfig
 
 # Leaves under `layers/` carry the stacked layer axis first. Linear kernels are [in, out].
 RULES: tuple[tuple[str, P], ...] = (
@@ -44,6 +46,13 @@ def spec_for(path: str) -> P:
     if len(fitting) != 1:
         raise InputError(f"parameter {path}: {len(fitting)} sharding rules fit; one must")
     return fitting[0]
+
+
+def pad_vocabulary(config: VideoLMMConfig, mesh: Mesh) -> VideoLMMConfig:
+    """The config with as many rows of padding as the vocabulary needs to divide over the mesh."""
+    axis = spec_for("language/embed/embedding")[0]
+    padding = -config.language.vocab_rows % mesh.shape[axis]
+    return replace(config, language=replace(config.language, padding_rows=padding))
 
 
 def param_shardings(mesh: Mesh, params: Any) -> Any:

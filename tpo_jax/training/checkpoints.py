@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from tpo_jax.errors import InputError
+from tpo_jax.interop.orbax_tree import OrbaxTree
 from tpo_jax.models.video_lmm import Params
 from tpo_jax.training.step import TrainState
+
+STEP_PREFIX = "step"
 
 
 class Checkpoints:
@@ -15,7 +19,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, save_every: int):
         options = ocp.CheckpointManagerOptions(
-            save_interval_steps=save_every, max_to_keep=2, step_prefix="step"
+            save_interval_steps=save_every, max_to_keep=2, step_prefix=STEP_PREFIX
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -40,10 +44,19 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._manager.restore(self.latest, args=ocp.args.StandardRestore(abstract))
 
-    def restore_params(self) -> Params:
-        """All parameters of the newest state, in the layout they were saved in."""
-        state = self._manager.restore(self.latest, args=ocp.args.StandardRestore())
-        return {**state["trained"], **state["frozen"]}
+
+def stored_params(folder: Path) -> Params:
+    """All parameters of the newest checkpoint in a folder, each read when it is used as an array.
+
+    Raises:
+      InputError: there is no checkpoint.
+    """
+    with Checkpoints(folder, save_every=1) as checkpoints:
+        step = checkpoints.latest
+    if step is None:
+        raise InputError(f"{folder}: holds no checkpoint; run `tpo train` first")
+    tree = OrbaxTree(folder / f"{STEP_PREFIX}_{step}" / ocp.checkpoint_manager.DEFAULT_ITEM_NAME)
+    return {**tree.leaves("trained"), **tree.leaves("frozen")}
 
 
 def read_params(folder: Path) -> Params:
@@ -52,7 +65,4 @@ def read_params(folder: Path) -> Params:
     Raises:
       InputError: there is no checkpoint.
     """
-    with Checkpoints(folder, save_every=1) as checkpoints:
-        if checkpoints.latest is None:
-            raise InputError(f"{folder}: holds no checkpoint; run `tpo train` first")
-        return checkpoints.restore_params()
+    return jax.tree.map(np.asarray, stored_params(folder))
