@@ -34,6 +34,7 @@ REQUIREMENTS = [
     "jaxtyping>=0.3",
     "ml-collections>=1.1",
     "etils>=1.15",
+    "absl-py>=2.3",
     "av>=18,<19",
     "pillow>=11",
     "tokenizers>=0.22",

@@ -172,6 +172,16 @@ def pickled(folder: Path) -> None:
     np.savez(folder / "inputs.npz", frames=np.array([{"a": 1}], dtype=object))
 
 
+class Touch:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
 def cut(name: str) -> Change:
     def change(folder: Path) -> None:
         content = (folder / name).read_bytes()
@@ -315,6 +325,16 @@ def test_a_bad_folder_is_one_line_and_status_2(
     assert line.startswith(f"tpo verify: error: {folder}/{named[0]}")
     for part in named:
         assert part in line
+
+
+def test_nothing_is_unpickled(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "case"
+    shutil.copytree(made, folder)
+    content = dict(np.load(folder / "inputs.npz"))
+    extra = np.array([Touch(tmp_path / "touched")], dtype=object)
+    np.savez(folder / "inputs.npz", extra=extra, **content)
+    assert main(["verify", str(folder)]) == 2
+    assert not (tmp_path / "touched").exists()
 
 
 def test_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

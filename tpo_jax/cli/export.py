@@ -173,7 +173,7 @@ def _write(
     if converts and to_onevision:
         json = _as_onevision(checkpoint, tokenizer, dtype, accept_other_newlines)
     elif converts:
-        json = llava_json(checkpoint.config)
+        json = llava_json(checkpoint.config, onevision=json)
     stored = None if dtype == "stored" else DTYPES[dtype]
     size = sum(
         math.prod(leaf.shape) * (stored or leaf.dtype).itemsize

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+import absl.logging
+
 from data_pipelines.errors import InputError as DataInputError
 from tpo_jax import __version__
 from tpo_jax.errors import InputError, did_you_mean
@@ -184,6 +186,8 @@ def _run_verb(command: str, verb: Verb, arguments: Sequence[str]) -> int:
         )
         overrides, arguments = _split_overrides(arguments)
     args = parser.parse(arguments, verb.takes_config)
+    # Orbax tells a lot of itself that is no news to a user.
+    absl.logging.set_verbosity(absl.logging.ERROR)
     if verb.takes_config:
         config = load_config(args.config, overrides)
     return module.run(args, config) or 0

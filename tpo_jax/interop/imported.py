@@ -56,13 +56,14 @@ def write_imported(
     assert not leaves.config.language.padding_rows
     part: dict[tuple[str, ...], Any] = {}
     number, size = 0, 0
-    # A part is written before the next parameter is read: only one of them is large.
-    following = [*list(leaves.sizes.values())[1:], PART_BYTES]
-    for (path, leaf), next_size in zip(leaves, following, strict=True):
+    # A part is written, and let go, before the next parameter is read: one of them may be large.
+    # (zip would hold on to the last one.)
+    following = iter([*list(leaves.sizes.values())[1:], PART_BYTES])
+    for path, leaf in leaves:
         part[tuple(path.split("/"))] = leaf
         size += leaf.nbytes
         del leaf
-        if size + next_size > PART_BYTES:
+        if size + next(following) > PART_BYTES:
             write_tree(folder / PARAMS_FOLDER / f"part-{number:05d}", _nest(part))
             part.clear()
             number, size = number + 1, 0

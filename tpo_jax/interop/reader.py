@@ -152,8 +152,8 @@ class ParameterStream:
         digest = hashlib.sha256()
         total = sum(tensor.size for tensor in self._files.tensors.values())
         done = 0
-        for path, leaf in self._shapes.items():
-            sink = _Sink(path, leaf.shape, self._dtypes[path], self._shardings.get(path))
+        for path, shaped in self._shapes.items():
+            sink = _Sink(path, shaped.shape, self._dtypes[path], self._shardings.get(path))
             for layer, tensor in enumerate(self._stored[path]):
                 array = tensor.read()
                 digest.update(f"{tensor.name} {_dtype_name(tensor.dtype)} {tensor.shape}".encode())
@@ -162,8 +162,10 @@ class ParameterStream:
                 done += tensor.size
                 if self._progress:
                     self._progress(done, total, tensor.name)
-            yield path, sink.leaf
-            del sink  # the caller may be done with it
+            leaf = sink.leaf
+            del sink
+            yield path, leaf
+            del leaf  # the caller may be done with it
         digest.update(json_module.dumps(self._files.json, sort_keys=True).encode())
         self.fingerprint = digest.hexdigest()[:16]
 
