@@ -1,6 +1,7 @@
 """The whole model: frames and tokens in, hidden states and logits out."""
 
 from dataclasses import dataclass
+from functools import cache
 from functools import partial
 
 import jax
@@ -100,6 +101,12 @@ Params = dict  # nested plain dict of arrays, as nnx.to_pure_dict makes it
 
 def abstract_model(config: VideoLMMConfig) -> tuple[nnx.GraphDef, Params]:
     """The model's structure, and its parameters as shapes only: nothing is allocated."""
+    graph, shapes = _traced(config)
+    return graph, jax.tree.map(lambda shape: shape, shapes)  # a dict of the caller's own
+
+
+@cache
+def _traced(config: VideoLMMConfig) -> tuple[nnx.GraphDef, Params]:
     model = nnx.eval_shape(lambda: VideoLMM(config, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(model)
     return graph, nnx.to_pure_dict(state)
