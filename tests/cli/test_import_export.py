@@ -1,4 +1,4 @@
-"""`tpo import` and `tpo export`: no bit is lost, nothing is half-written, others open the result."""
+"""`tpo import` and `tpo export`: no bit is lost, nothing half-written, others open the result."""
 
 import json
 import shutil

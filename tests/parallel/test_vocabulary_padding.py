@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -48,7 +49,9 @@ def test_loss_and_update_are_those_of_the_table_without_padding() -> None:
         (graph, params, None),
         (wide_graph, padded(params, 1, 1.0), param_shardings(mesh, shapes)),
     ):
-        step = jax.jit(make_train_step(structure, TPOLoss(beta=0.3), optimizer, np.float32))
+        step = jax.jit(
+            make_train_step(structure, TPOLoss(beta=0.3), optimizer, jnp.dtype(jnp.float32))
+        )
         placed = jax.device_put(start, shardings) if shardings else start
         rows = jax.device_put(batch, batch_sharding(mesh)) if shardings else batch
         state, metrics = step(init_state(placed, {}, optimizer), rows)
@@ -78,7 +81,7 @@ def test_logits_of_padding_are_minus_infinity(tied: bool) -> None:
     assert np.all(np.isneginf(logits[:, ROWS:])) and np.all(np.isfinite(logits[:, :ROWS]))
     batch = random_batch(config, seed=1, rows=1)
     batch["answers"] = np.minimum(batch["answers"], ROWS - 1)
-    assert np.all(np.isfinite(answer_logprobs(model, batch)))
+    assert np.all(np.isfinite(answer_logprobs(model, jax.tree.map(jnp.asarray, batch))))
 
 
 def test_a_vocabulary_that_divides_is_not_padded() -> None:

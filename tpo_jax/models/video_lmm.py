@@ -1,8 +1,7 @@
 """The whole model: frames and tokens in, hidden states and logits out."""
 
 from dataclasses import dataclass
-from functools import cache
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
