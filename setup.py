@@ -90,7 +90,7 @@ setup(
     extras_require=EXTRAS,
     # configs/ stands at the top of a checkout, where people look for it, and inside tpo_jax in an
     # installed copy, where it cannot collide with somebody else's `configs`.
-    packages=[*PACKAGES, "tpo_jax.configs"],
+    packages=[*PACKAGES, "tpo_jax.configs", "tpo_jax.configs.ablations"],
     package_dir={"tpo_jax.configs": "configs"},
     package_data={"tpo_jax": ["assets/**/*"]},
     entry_points={"console_scripts": ["tpo = tpo_jax.cli.main:main"]},

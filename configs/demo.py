@@ -35,14 +35,26 @@ def get_config() -> ConfigDict:
                 "localized_share": 0.5,
                 "seed": 0,
             },
-            "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
-            "loss": {"beta": 0.1, "dpo_weight": 1.0, "sft_weight": 1.0},
+            "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
+            "loss": {
+                "preference": "sigmoid",  # DPO; others: see tpo_jax/preference/losses.py
+                "beta": 0.1,
+                "label_smoothing": None,  # for "sigmoid" and "robust"
+                "length_alpha": None,  # for "length_desensitized"
+                "dpo_weight": 1.0,
+                "sft_weight": 1.0,
+                "sft_reduction": "pair_mean",  # or "token_mean", "sum"
+            },
             "train": {
                 "steps": 0,  # 0: as many as `epochs` over the pairs make
                 "epochs": 2,
                 "batch_pairs": 8,
+                "accumulate": 1,  # parts of a step's pairs, computed one after another
                 "save_every": 20,
+                "on_nonfinite": "stop",  # or "skip", at most max_skipped steps in a row
+                "max_skipped": 5,
                 "learning_rate": 2e-4,
+                "part_learning_rates": {},  # {"projector": 1e-4}: parts with a rate of their own
                 "warmup_ratio": 0.1,
                 "weight_decay": 0.0,
                 "clip_norm": 1.0,

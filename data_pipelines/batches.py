@@ -19,10 +19,11 @@ PROMPT_BRANCH = 0
 
 @dataclass(frozen=True, kw_only=True)
 class RowShape:
-    """Bucket of the row: prompt tokens P, tokens of each answer A."""
+    """Bucket of the row: prompt tokens P, tokens of each answer A, targets in the prompt S."""
 
     prompt_tokens: int
     answer_tokens: int
+    prompt_targets: int = 0
 
 
 def round_up(number: int, multiple: int) -> int:
@@ -30,11 +31,19 @@ def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def fitting_shape(prompt_lengths: Sequence[int], answer_lengths: Sequence[int]) -> RowShape:
-    """The smallest bucket that holds them all: prompts in steps of 32, answers in steps of 8."""
+def fitting_shape(
+    prompt_lengths: Sequence[int],
+    answer_lengths: Sequence[int],
+    prompt_targets: Sequence[int] = (),
+) -> RowShape:
+    """The smallest bucket that holds them all: prompts in steps of 32, answers in steps of 8.
+
+    `prompt_targets` is how many tokens of each prompt are supervised; by default none.
+    """
     return RowShape(
         prompt_tokens=round_up(max(prompt_lengths), 32),
         answer_tokens=round_up(max(answer_lengths), 8),
+        prompt_targets=max(prompt_targets, default=0),
     )
 
 
@@ -68,12 +77,16 @@ def make_row(
 
     Returns:
       tokens, visual_index, positions, branch: int32 [T]; answers: int32 [K, A] target ids;
-      answer_mask: float32 [K, A], 1 where a target is supervised.
+      answer_mask: float32 [K, A], 1 where a target is supervised; prompt_targets: int32 [S], ids in
+      the prompt that are targets too (`Prompt.supervised`); prompt_places: int32 [S], the places
+      in the row of the tokens that predict them; prompt_mask: float32 [S].
 
     Raises:
-      InputError: the prompt or an answer is longer than its bucket; names the pair.
+      InputError: the prompt or an answer is longer than its bucket, or the prompt has more targets;
+        names the pair.
     """
     parts = [prompt_row(prompt, shape.prompt_tokens, name=name)]
+    of_prompt = _prompt_targets(prompt, shape, name)
     targets = np.zeros((len(answers), shape.answer_tokens), np.int32)
     mask = np.zeros((len(answers), shape.answer_tokens), np.float32)
     places = np.arange(shape.answer_tokens, dtype=np.int32)
@@ -95,7 +108,26 @@ def make_row(
             }
         )
     row = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return row | {"answers": targets, "answer_mask": mask}
+    return row | {"answers": targets, "answer_mask": mask} | of_prompt
+
+
+def _prompt_targets(prompt: Prompt, shape: RowShape, name: str) -> dict[str, np.ndarray]:
+    """prompt_targets, prompt_places and prompt_mask of a row; zeros behind the last target."""
+    found = np.flatnonzero(prompt.supervised)
+    empty = shape.prompt_targets - len(found)
+    if empty < 0:
+        raise InputError(
+            f"{name}: its prompt has {len(found)} supervised tokens, more than the row's "
+            f"{shape.prompt_targets}"
+        )
+    if 0 in found:
+        raise InputError(f"{name}: its prompt's first token is supervised, but nothing predicts it")
+    padding = shape.prompt_tokens - len(prompt.tokens)
+    return {
+        "prompt_targets": np.pad(prompt.tokens[found], (0, empty)).astype(np.int32),
+        "prompt_places": np.pad(padding + found - 1, (0, empty)).astype(np.int32),
+        "prompt_mask": (np.arange(shape.prompt_targets) < len(found)).astype(np.float32),
+    }
 
 
 def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

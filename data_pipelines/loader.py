@@ -41,14 +41,8 @@ class PairRows:
         """`visual_tokens` is what the model makes of a video of `frames` frames.
 
         Raises:
-          InputError: a pair's video is not in the store, or the prompts ask for what cannot be
-            trained yet.
+          InputError: a pair's video is not in the store.
         """
-        if prompts.labels != "answer":
-            raise InputError(
-                f"prompts.labels {prompts.labels!r}: training with it is not there yet; set it to "
-                "'answer'"
-            )
         stored = set(store.videos)
         for pair in pairs:
             if pair.video_id not in stored:
@@ -62,9 +56,11 @@ class PairRows:
         self._frames = frames
         self._visual_tokens = visual_tokens
         self._prompts = prompts
+        lengths = [self._prompt_lengths(pair) for pair in pairs]
         self.shape: RowShape = fitting_shape(
-            [len(self._prompt(pair).tokens) for pair in pairs],
+            [tokens for tokens, _ in lengths],
             [len(tokens) for pair in pairs for tokens in self._answers(pair)],
+            [targets for _, targets in lengths],
         )
 
     def row(self, number: int) -> dict[str, np.ndarray]:
@@ -86,8 +82,17 @@ class PairRows:
             times=info.told_times(self._prompts.frame_times)[positions].tolist(),
         )
 
+    def _prompt_lengths(self, pair: Pair) -> tuple[int, int]:
+        """How many tokens a pair's prompt has, and how many of them are targets."""
+        prompt = self._prompt(pair)
+        return len(prompt.tokens), int(prompt.supervised.sum())
+
     def _answers(self, pair: Pair) -> list[list[int]]:
-        return [answer_tokens(self._tokenizer, text) for text in (pair.chosen, pair.rejected)]
+        labels = self._prompts.labels
+        return [
+            answer_tokens(self._tokenizer, text, labels=labels)
+            for text in (pair.chosen, pair.rejected)
+        ]
 
 
 def load_batches(
@@ -100,7 +105,7 @@ def load_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches of `plan` from step `start` on, read ahead by threads.
 
-    `reference` (pair id -> float32 [2, A]) adds `reference_logprobs`.
+    `reference` (pair id -> float32 [2, S+A]) adds `reference_logprobs`.
     """
 
     def load(step: int) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from data_pipelines.prompts import Prompt
 from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model, init_params
+from tpo_jax.preference.logprobs import row_mask
 
 VOCABULARY = 96
 
@@ -39,15 +40,28 @@ def random_prompt(rng: np.random.Generator, visual: int, before: int, after: int
 
 
 def random_batch(
-    config: VideoLMMConfig, seed: int, rows: int, *, frames: int = 3, branches: int = 2
+    config: VideoLMMConfig,
+    seed: int,
+    rows: int,
+    *,
+    frames: int = 3,
+    branches: int = 2,
+    prompt_targets: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Rows of pairs with prompts and answers of different lengths, and reference log-probs."""
+    """Rows of pairs with prompts and answers of different lengths, and reference log-probs.
+
+    With `prompt_targets` the last tokens of each prompt are supervised, at most 3 of them; of every
+    second prompt one less.
+    """
     rng = np.random.default_rng(seed)
     visual = config.tokens_per_video(frames)
-    shape = RowShape(prompt_tokens=visual + 16, answer_tokens=8)
+    shape = RowShape(prompt_tokens=visual + 16, answer_tokens=8, prompt_targets=prompt_targets)
     made = []
-    for _ in range(rows):
+    for number in range(rows):
         prompt = random_prompt(rng, visual, 2, int(rng.integers(3, 13)))
+        learned = max(min(prompt_targets, 3) - number % 2, 0)
+        supervised = np.arange(len(prompt.tokens)) >= len(prompt.tokens) - learned
+        prompt = replace(prompt, supervised=supervised)
         answers = [
             rng.integers(3, VOCABULARY, int(rng.integers(1, 9))).tolist() for _ in range(branches)
         ]
@@ -55,7 +69,6 @@ def random_batch(
     size = config.vision.image_size
     batch = stack(made)
     batch["frames"] = rng.integers(0, 256, (rows, frames, size, size, 3), dtype=np.uint8)
-    batch["reference_logprobs"] = (
-        -rng.uniform(0, 4, batch["answer_mask"].shape) * batch["answer_mask"]
-    ).astype(np.float32)
+    mask = np.asarray(row_mask(batch))
+    batch["reference_logprobs"] = (-rng.uniform(0, 4, mask.shape) * mask).astype(np.float32)
     return batch

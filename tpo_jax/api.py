@@ -35,6 +35,7 @@ from tpo_jax.interop.keys import Naming
 from tpo_jax.interop.reader import read_checkpoint, read_config
 from tpo_jax.models.checkpoint_config import image_mode, model_config
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
+from tpo_jax.parallel.rules import check_heads
 from tpo_jax.training.step import cast
 
 ASSETS = Path(__file__).parent / "assets"
@@ -91,9 +92,11 @@ def load(name: str, *, remat: bool = False, mesh: Mesh | None = None) -> LoadedM
         on this host (a PyTorch folder) or on the first device (an imported one).
 
     Raises:
-      InputError: the folder is missing or its files do not fit together.
+      InputError: the folder is missing, its files do not fit together, or the mesh cuts its heads.
     """
     folder = find_checkpoint(name)
+    if mesh is not None:
+        check_heads(model_config(read_config(folder)), mesh)
     read = read_imported if is_imported(folder) else read_checkpoint
     checkpoint = read(folder, mesh=mesh)
     language = replace(checkpoint.config.language, remat=remat)

@@ -1,5 +1,6 @@
 """The row: what every token is, where it stands, and what it may see."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,10 @@ def prompt_of(before: list[int], visual: int, after: list[int]) -> Prompt:
     return Prompt(tokens=tokens, visual_index=index)
 
 
+def supervise(prompt: Prompt, places: list[int]) -> Prompt:
+    return replace(prompt, supervised=np.isin(np.arange(len(prompt.tokens)), places))
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Prompt, list[list[int]], RowShape]:
     prompt = prompt_of(
@@ -37,10 +42,12 @@ def cases(draw: st.DrawFn) -> tuple[Prompt, list[list[int]], RowShape]:
         draw(st.integers(0, 6)),
         draw(st.lists(IDS, min_size=1, max_size=5)),
     )
+    prompt = supervise(prompt, draw(st.lists(st.integers(1, len(prompt.tokens) - 1), max_size=6)))
     answers = draw(st.lists(st.lists(IDS, min_size=1, max_size=7), min_size=1, max_size=3))
     shape = RowShape(
         prompt_tokens=len(prompt.tokens) + draw(st.integers(0, 6)),
         answer_tokens=max(map(len, answers)) + draw(st.integers(0, 4)),
+        prompt_targets=int(prompt.supervised.sum()) + draw(st.integers(0, 3)),
     )
     return prompt, answers, shape
 
@@ -56,9 +63,65 @@ def test_a_row_written_by_hand() -> None:
         "branch": [-1, -1, 0, 0, 0, 0, 0, 1, 1, 1, -1, 2, -1, -1, -1],
         "answers": [[4, 5, 6, 0], [3, 0, 0, 0]],
         "answer_mask": [[1, 1, 1, 0], [1, 0, 0, 0]],
+        "prompt_targets": [],
+        "prompt_places": [],
+        "prompt_mask": [],
     }
+    assert_types(row)
+
+
+def assert_types(row: dict[str, np.ndarray]) -> None:
     types = {name: values.dtype for name, values in row.items()}
-    assert types == {name: np.float32 if name == "answer_mask" else np.int32 for name in row}
+    assert types == {name: np.float32 if "mask" in name else np.int32 for name in row}
+
+
+def test_targets_in_the_prompt_written_by_hand() -> None:
+    prompt = supervise(prompt_of([7, 6], 2, [8, 9]), [1, 4])
+    row = make_row(prompt, [[4]], RowShape(prompt_tokens=8, answer_tokens=1, prompt_targets=3))
+    # In the row: two of padding, 7, 6, the video, 8, 9. The last of the video predicts the 8.
+    assert row["tokens"].tolist() == [0, 0, 7, 6, 0, 0, 8, 9, 4]
+    assert row["prompt_targets"].tolist() == [6, 8, 0]
+    assert row["prompt_places"].tolist() == [2, 5, 0]
+    assert row["prompt_mask"].tolist() == [1, 1, 0]
+    assert_types(row)
+    without = make_row(
+        prompt_of([7, 6], 2, [8, 9]), [[4]], RowShape(prompt_tokens=8, answer_tokens=1)
+    )
+    for name, values in without.items():
+        if not name.startswith("prompt_"):
+            np.testing.assert_array_equal(row[name], values)
+
+
+@given(cases())
+def test_the_token_before_a_target_of_the_prompt_predicts_it(
+    case: tuple[Prompt, list[list[int]], RowShape],
+) -> None:
+    prompt, answers, shape = case
+    row = make_row(prompt, answers, shape)
+    learned = row["prompt_mask"] > 0
+    places, targets = row["prompt_places"], row["prompt_targets"]
+    assert places.shape == targets.shape == learned.shape == (shape.prompt_targets,)
+    assert targets[learned].tolist() == prompt.tokens[prompt.supervised].tolist()
+    np.testing.assert_array_equal(row["tokens"][places[learned] + 1], targets[learned])
+    behind = row["positions"][places[learned]] + 1
+    assert behind.tolist() == np.flatnonzero(prompt.supervised).tolist()
+    assert (row["branch"][places[learned]] == PROMPT_BRANCH).all()
+    # What is empty still names a place in the row and a row of the vocabulary.
+    assert not places[~learned].any() and not targets[~learned].any()
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ([1, 3], "its prompt has 2 supervised tokens, more than the row's 1"),
+        ([0], "its prompt's first token is supervised, but nothing predicts it"),
+    ],
+)
+def test_prompt_targets_that_cannot_be_are_refused_by_name(places: list[int], told: str) -> None:
+    prompt = supervise(prompt_of([7], 2, [8, 9]), places)
+    shape = RowShape(prompt_tokens=5, answer_tokens=1, prompt_targets=1)
+    with pytest.raises(InputError, match=f"^pair ab12: {told}$"):
+        make_row(prompt, [[4]], shape, name="pair ab12")
 
 
 @given(cases())
@@ -117,7 +180,9 @@ def test_a_wider_bucket_changes_padding_only(
 ) -> None:
     prompt, answers, shape = case
     wide = RowShape(
-        prompt_tokens=shape.prompt_tokens + more, answer_tokens=shape.answer_tokens + more
+        prompt_tokens=shape.prompt_tokens + more,
+        answer_tokens=shape.answer_tokens + more,
+        prompt_targets=shape.prompt_targets + more,
     )
     rows = [make_row(prompt, answers, one) for one in (shape, wide)]
     seen = [row["branch"] != PAD_BRANCH for row in rows]
@@ -141,6 +206,8 @@ def test_the_fitting_shape_is_the_smallest_bucket(prompts: list[int], answers: l
     shape = fitting_shape(prompts, answers)
     assert shape.prompt_tokens % 32 == 0 and 0 <= shape.prompt_tokens - max(prompts) < 32
     assert shape.answer_tokens % 8 == 0 and 0 <= shape.answer_tokens - max(answers) < 8
+    assert shape.prompt_targets == 0
+    assert fitting_shape(prompts, answers, prompts) == replace(shape, prompt_targets=max(prompts))
 
 
 def test_round_up() -> None:

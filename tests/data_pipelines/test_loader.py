@@ -206,11 +206,27 @@ def test_reference_times_follow_the_stores_policy(
     assert time_instruction(4.0, [0.0, 0.9, 1.9, 2.9, 3.9]) in text(FrameStore.open(out))
 
 
-def test_labels_that_cannot_be_trained_yet_are_refused(
-    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer
+def test_chatml_labels_add_targets_and_change_nothing_else(
+    rows: PairRows, pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer
 ) -> None:
-    with pytest.raises(InputError, match="prompts.labels 'chatml': training with it is not there"):
-        make_rows(pairs, store, tokenizer, labels="chatml")
+    chatml = make_rows(pairs, store, tokenizer, labels="chatml")
+    assert rows.shape.prompt_targets == 0 and chatml.shape.prompt_targets == 6
+    newline = tokenizer.encode("\n", add_special_tokens=False).ids
+    for number in range(len(pairs)):
+        plain, row = rows.row(number), chatml.row(number)
+        learned = tokenizer.decode(row["prompt_targets"].tolist(), skip_special_tokens=False)
+        assert learned == "<|im_end|>\n<|im_start|><|im_end|>\n<|im_start|>"
+        assert row["prompt_mask"].tolist() == [1] * 6 and plain["prompt_mask"].tolist() == []
+        tokens, branch = ([one[key] for one in (plain, row)] for key in ("tokens", "branch"))
+        assert tokens[1][branch[1] == 0].tolist() == tokens[0][branch[0] == 0].tolist()
+        for answer in (1, 2):
+            said, longer = (
+                one["answers"][answer - 1][one["answer_mask"][answer - 1] > 0].tolist()
+                for one in (plain, row)
+            )
+            assert said[-1] == end_token(tokenizer) and longer == said + newline
+            assert tokens[1][branch[1] == answer].tolist() == longer
+        np.testing.assert_array_equal(row["frames"], plain["frames"])
 
 
 def test_a_pair_without_its_video_is_refused(

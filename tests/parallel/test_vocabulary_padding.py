@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -12,8 +11,8 @@ from flax import nnx
 from tests.tiny import VOCABULARY, random_batch, tiny_model
 from tpo_jax.models.video_lmm import abstract_model
 from tpo_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh
-from tpo_jax.parallel.rules import pad_vocabulary, param_shardings
-from tpo_jax.preference.logprobs import answer_logprobs
+from tpo_jax.parallel.rules import VOCABULARY_MULTIPLE, pad_vocabulary, param_shardings
+from tpo_jax.preference.logprobs import CHUNK_COLUMNS, count_chunks, row_logprobs
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.training.step import init_state, make_train_step
 
@@ -36,21 +35,22 @@ def test_loss_and_update_are_those_of_the_table_without_padding() -> None:
     config, graph, params = tiny_model(vocab_rows=ROWS)
     mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=4))
     wide = pad_vocabulary(config, mesh)
-    assert wide.language.padding_rows == 1
+    padding = wide.language.padding_rows
+    assert padding == VOCABULARY_MULTIPLE - ROWS
     wide_graph, shapes = abstract_model(wide)
-    batch = random_batch(config, seed=3, rows=4)
-    batch["answers"] = np.minimum(batch["answers"], ROWS - 1)
-    batch["tokens"] = np.minimum(batch["tokens"], ROWS - 1)
+    batch = random_batch(config, seed=3, rows=4, prompt_targets=4)
+    for name in ("tokens", "answers", "prompt_targets"):
+        batch[name] = np.minimum(batch[name], ROWS - 1)
     # Plain descent: Adam would blow the rounding of tiny gradients up to whole steps.
     optimizer = optax.sgd(1.0)
     states = []
     # A padded head of ones would take probability, were it not masked.
     for structure, start, shardings in (
         (graph, params, None),
-        (wide_graph, padded(params, 1, 1.0), param_shardings(mesh, shapes)),
+        (wide_graph, padded(params, padding, 1.0), param_shardings(mesh, shapes)),
     ):
         step = jax.jit(
-            make_train_step(structure, TPOLoss(beta=0.3), optimizer, jnp.dtype(jnp.float32))
+            make_train_step(structure, TPOLoss(beta=0.3), optimizer, np.dtype("float32"))
         )
         placed = jax.device_put(start, shardings) if shardings else start
         rows = jax.device_put(batch, batch_sharding(mesh)) if shardings else batch
@@ -81,10 +81,28 @@ def test_logits_of_padding_are_minus_infinity(tied: bool) -> None:
     assert np.all(np.isneginf(logits[:, ROWS:])) and np.all(np.isfinite(logits[:, :ROWS]))
     batch = random_batch(config, seed=1, rows=1)
     batch["answers"] = np.minimum(batch["answers"], ROWS - 1)
-    assert np.all(np.isfinite(answer_logprobs(model, jax.tree.map(jnp.asarray, batch))))
+    assert np.all(np.isfinite(row_logprobs(model, batch)))
 
 
 def test_a_vocabulary_that_divides_is_not_padded() -> None:
-    config, _, _ = tiny_model()
+    config, _, _ = tiny_model(vocab_rows=3 * VOCABULARY_MULTIPLE)
     mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=4))
     assert pad_vocabulary(config, mesh) == config
+
+
+def test_a_vocabulary_that_is_not_split_is_not_padded() -> None:
+    """An import keeps the table as it is stored, whatever the number of devices."""
+    config, _, _ = tiny_model(vocab_rows=ROWS)
+    assert pad_vocabulary(config, make_mesh(MeshConfig(fsdp=4, context=2))) == config
+
+
+@pytest.mark.parametrize("tensor", [2, 4, 8])
+@pytest.mark.parametrize("rows", [95, 32_000, 49_153, 128_256, 151_646, 151_936, 152_064, 152_128])
+def test_every_chunk_of_a_padded_vocabulary_divides_over_the_mesh(rows: int, tensor: int) -> None:
+    config, _, _ = tiny_model()
+    config = replace(config, language=replace(config.language, vocab_rows=rows))
+    wide = pad_vocabulary(config, make_mesh(MeshConfig(data=1, fsdp=-1, tensor=tensor))).language
+    assert 0 <= wide.padding_rows < VOCABULARY_MULTIPLE
+    width, rest = divmod(wide.table_rows, count_chunks(wide.table_rows, CHUNK_COLUMNS))
+    assert rest == 0 and width % tensor == 0
+    assert width <= CHUNK_COLUMNS and (width > CHUNK_COLUMNS // 2 or width == wide.table_rows)

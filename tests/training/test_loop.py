@@ -1,5 +1,6 @@
 """The loop: a killed run ends as an undisturbed one, and bad starts are refused."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,7 @@ import pytest
 from tests.tiny import random_batch, tiny_model
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
-from tpo_jax.preference.logprobs import Batch
-from tpo_jax.preference.losses import Metrics, TPOLoss
+from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.preference.reference import make_reference_step
 from tpo_jax.training.checkpoints import read_params
 from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, read_metrics, train
@@ -55,14 +55,23 @@ def run(
         config=LoopConfig(steps=STEPS, save_every=2),
         mesh=make_mesh(MeshConfig(), devices=1),
         compute_dtype="float32",
-        checks_reference=True,
+        at_reference=math.log(2),
         progress=progress,
+        warn=pytest.fail,
     )
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder)
+
+
 @pytest.mark.parametrize("stop_after", [1, 2, 5])
-def test_killed_and_resumed_is_bit_equal(tmp_path: Path, stop_after: int) -> None:
-    whole = run(tmp_path / "whole")
+def test_killed_and_resumed_is_bit_equal(
+    tmp_path: Path, stop_after: int, undisturbed: tuple[Path, TrainState]
+) -> None:
+    folder, whole = undisturbed
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", stop_after=stop_after)
     resumed = run(tmp_path / "killed")
@@ -70,7 +79,7 @@ def test_killed_and_resumed_is_bit_equal(tmp_path: Path, stop_after: int) -> Non
         jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert read_metrics(tmp_path / "killed") == read_metrics(tmp_path / "whole")
+    assert read_metrics(tmp_path / "killed") == read_metrics(folder)
     stored = read_params(tmp_path / "killed" / CHECKPOINTS_FOLDER)
     for ours, theirs in zip(
         jax.tree.leaves(stored), jax.tree.leaves(dict(whole.params)), strict=True
@@ -78,35 +87,10 @@ def test_killed_and_resumed_is_bit_equal(tmp_path: Path, stop_after: int) -> Non
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_first_step_starts_at_ln_2(tmp_path: Path) -> None:
-    run(tmp_path)
-    first = read_metrics(tmp_path)[0]
+def test_the_first_step_starts_at_ln_2(undisturbed: tuple[Path, TrainState]) -> None:
+    first = read_metrics(undisturbed[0])[0]
     assert first["dpo_loss"] == pytest.approx(np.log(2), abs=1e-5)
     assert first["reward_margin"] == pytest.approx(0, abs=1e-5)
-
-
-def test_the_step_is_compiled_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    config, graph, params = tiny_model()
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), STEPS)
-    step = make_train_step(graph, TPOLoss(dpo_weight=0.0), optimizer, jnp.dtype("float32"))
-
-    def counted(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        return step(state, batch)
-
-    with jax.log_compiles():
-        train(
-            init_state(*split_frozen(params, ("vision",)), optimizer),
-            counted,
-            lambda start: (random_batch(config, number, rows=8) for number in range(start, STEPS)),
-            tmp_path,
-            config=LoopConfig(steps=STEPS, save_every=2),
-            mesh=make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)),
-            compute_dtype="float32",
-            checks_reference=False,
-            progress=lambda done, total, detail: None,
-        )
-    compiled = [r for r in caplog.messages if r.startswith("Compiling jit(counted)")]
-    assert len(compiled) == 1
 
 
 def test_a_table_of_another_model_is_refused(tmp_path: Path) -> None:

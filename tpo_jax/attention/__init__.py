@@ -1,10 +1,10 @@
 """One attention function for the whole project: `attend`.
 
 What a token may see is described once, by a `Layout`, and never by a [T, T] mask that a caller
-builds. Kernels (dense today) are chosen behind `attend`; each must equal `dense.attend_dense`.
+builds. Kernels are chosen behind `attend`; each must equal `dense.attend_dense`.
 """
 
-from tpo_jax.attention.dense import attend_dense as attend
+from tpo_jax.attention.choice import attend, row_kernel
 from tpo_jax.attention.layout import PAD_BRANCH, PROMPT_BRANCH, Layout, row_layout
 
-__all__ = ["PAD_BRANCH", "PROMPT_BRANCH", "Layout", "attend", "row_layout"]
+__all__ = ["PAD_BRANCH", "PROMPT_BRANCH", "Layout", "attend", "row_kernel", "row_layout"]

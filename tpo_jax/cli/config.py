@@ -67,7 +67,9 @@ def find_config(name: str) -> Path:
         for path in (candidate, candidate.parent / f"{candidate.name}.py"):
             if path.suffix == ".py" and path.is_file():
                 return path
-    names = sorted(path.stem for path in shipped.glob("[!_]*.py"))
+    names = sorted(
+        path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("[!_]*.py")
+    )
     known = f"the configs that come with tpo_jax are: {', '.join(names)}" if names else ""
     raise InputError(f"config {name}: no such Python file{'; ' if known else ''}{known}")
 

@@ -14,7 +14,7 @@ from data_pipelines.images import ImagePolicy
 from data_pipelines.lessons import LessonPlan, lesson_batch, train_tokenizer
 from data_pipelines.loader import read_ahead
 from tpo_jax.api import ASSETS
-from tpo_jax.cli.progress import stage_progress
+from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.settings import as_json
 from tpo_jax.errors import InputError
 from tpo_jax.interop.writer import write_checkpoint
@@ -97,8 +97,9 @@ def teach(recipe: Recipe, out: Path) -> None:
             config=LoopConfig(steps=recipe.steps, save_every=100),
             mesh=make_mesh(MeshConfig()),
             compute_dtype="float32",
-            checks_reference=False,
+            at_reference=None,
             progress=lambda done, total, detail: update(done, detail),
+            warn=warn,
         )
     with building(out) as folder:
         tokenizer.save(str(work / "tokenizer.json"))

@@ -73,6 +73,11 @@ def stage_progress(
         lines.finish(whole)
 
 
+def warn(text: str) -> None:
+    """Writes a line to stderr; a bar that is shown there moves down."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def duration_text(seconds: float) -> str:
     """Returns a duration as people say it: "8 s", "3 min 20 s", "1 h 05 min"."""
     whole = round(seconds)

@@ -12,7 +12,7 @@ from data_pipelines.loader import load_batches
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.rows import TrainingRows, read_rows
 from tpo_jax.cli.settings import RunConfig, is_done, read_settings
-from tpo_jax.parallel.mesh import batch_sharding, check_batch, make_mesh
+from tpo_jax.parallel.mesh import check_batch, make_mesh, place_batch
 from tpo_jax.preference.reference import make_reference_step, part_path, write_part
 
 
@@ -55,8 +55,9 @@ def _compute_parts(settings: RunConfig, training: TrainingRows, mesh, partial, u
     missing = [number for number in range(len(plan)) if not part_path(partial, number).exists()]
     batches = load_batches(training.rows, plan[missing])
     for number in missing:
-        batch = jax.device_put(next(batches), batch_sharding(mesh))
-        logprobs_N2A = np.asarray(step(training.model.params, batch))
+        batch = place_batch(mesh, next(batches))
+        with jax.set_mesh(mesh):  # as in training: the same layout, the same rounding
+            logprobs_N2A = np.asarray(step(training.model.params, batch))
         known = min(size, len(pairs) - number * size)
         ids = [pairs[int(i)].id for i in plan[number][:known]]
         write_part(partial, number, ids, logprobs_N2A[:known])

@@ -10,6 +10,7 @@ from data_pipelines.artefacts import file_sha256, read_manifest
 from data_pipelines.loader import PairRows
 from data_pipelines.pairs import read_pairs
 from tpo_jax.api import LoadedModel, load
+from tpo_jax.attention import row_kernel
 from tpo_jax.cli.frames import open_frames
 from tpo_jax.cli.settings import RunConfig, as_json
 from tpo_jax.errors import InputError
@@ -55,6 +56,7 @@ def read_rows(settings: RunConfig, wanted_by: str, mesh: Mesh) -> TrainingRows:
         "prompts": as_json(settings.prompts),
         "train_frames": settings.train_frames,
         "row": as_json(rows.shape),
+        "kernel": row_kernel(mesh.shape["context"]),
         "compute_dtype": settings.compute_dtype,
     }
     return TrainingRows(model=model, rows=rows, made_from=made_from)

@@ -24,10 +24,12 @@ from tpo_jax.training.optimizer import OptimizerConfig
 class TrainConfig(OptimizerConfig, LoopConfig):
     """Optimizer, loop, and pairs a step. `steps=0` means `epochs` over the pairs.
 
+    A step computes its pairs in `accumulate` parts, one after another: less memory, same result.
     `remat` computes activations again going backward: less memory, more time.
     """
 
     batch_pairs: int
+    accumulate: int = 1
     epochs: int = 1
     remat: bool = True
 

@@ -15,15 +15,15 @@ from data_pipelines.artefacts import (
     write_manifest,
 )
 from data_pipelines.loader import load_batches, plan_batches
-from tpo_jax.cli.progress import stage_progress
+from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.rows import TrainingRows, read_rows
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import check_batch, make_mesh
 from tpo_jax.preference.reference import read_table
-from tpo_jax.training.loop import LoopConfig, train
+from tpo_jax.training.loop import LoopConfig, init_sharded_state, train
 from tpo_jax.training.optimizer import make_optimizer, split_frozen
-from tpo_jax.training.step import init_state, make_train_step
+from tpo_jax.training.step import check_accumulate, make_train_step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
 def train_made_from(settings: RunConfig, training: TrainingRows, steps: int) -> dict:
     """What a training run depends on. What changes only time and memory is left out."""
     recipe = as_json(replace(settings.train, steps=steps))
-    for name in ("save_every", "epochs", "remat"):
+    for name in ("save_every", "epochs", "remat", "accumulate", "on_nonfinite", "max_skipped"):
         del recipe[name]
     return training.made_from | {
         "loss": as_json(settings.loss),
@@ -56,6 +56,8 @@ def train_policy(settings: RunConfig) -> None:
     """Train to the end, from wherever an earlier run of the same config stopped."""
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings.train.batch_pairs)
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    check_accumulate(settings.train.batch_pairs, settings.train.accumulate, ways)
     training = read_rows(settings, "train", mesh)
     pairs = len(training.rows.pairs)
     size = settings.train.batch_pairs
@@ -66,24 +68,37 @@ def train_policy(settings: RunConfig) -> None:
         if is_done(out, "train", made_from):
             update(steps, "done before")
             return
-        reference = _read_reference(settings, training) if settings.loss.needs_reference else None
+        loss = settings.loss
+        reference = _read_reference(settings, training) if loss.needs_reference else None
         plan = plan_batches(pairs, steps=steps, batch=size, seed=settings.seed)
         optimizer = make_optimizer(settings.train, steps)
         step = make_train_step(
-            training.model.graph, settings.loss, optimizer, jnp.dtype(settings.compute_dtype)
+            training.model.graph,
+            loss,
+            optimizer,
+            jnp.dtype(settings.compute_dtype),
+            accumulate=settings.train.accumulate,
         )
         with building(out, resume=True) as partial:
             check_unfinished(partial, made_from)
             train(
-                init_state(*split_frozen(training.model.params, settings.train.frozen), optimizer),
+                init_sharded_state(
+                    *split_frozen(training.model.params, settings.train.frozen), optimizer, mesh
+                ),
                 step,
                 lambda start: load_batches(training.rows, plan, start=start, reference=reference),
                 partial,
-                config=LoopConfig(steps=steps, save_every=settings.train.save_every),
+                config=LoopConfig(
+                    steps=steps,
+                    save_every=settings.train.save_every,
+                    on_nonfinite=settings.train.on_nonfinite,
+                    max_skipped=settings.train.max_skipped,
+                ),
                 mesh=mesh,
                 compute_dtype=settings.compute_dtype,
-                checks_reference=settings.loss.needs_reference,
+                at_reference=loss.pair_loss.at_reference if loss.needs_reference else None,
                 progress=lambda done, total, detail: update(done, detail),
+                warn=warn,
             )
             write_manifest(partial, "train", made_from, steps=steps, pairs=pairs)
 

@@ -19,7 +19,7 @@ from tpo_jax.errors import InputError
 from tpo_jax.interop import keys
 from tpo_jax.interop.golden_case import ARRAYS, LOGPROBS, LOSSES, GoldenCase
 from tpo_jax.models.video_lmm import Params, VideoLMM, abstract_model
-from tpo_jax.preference.logprobs import answer_logprobs, predicting_states
+from tpo_jax.preference.logprobs import predicting_states, row_logprobs, row_mask
 from tpo_jax.preference.losses import SFT, TPOLoss
 from tpo_jax.preference.reference import make_reference_step
 from tpo_jax.training.optimizer import split_frozen
@@ -127,7 +127,7 @@ def measure(
             {**batch, "reference_logprobs": reference},
         )
     if "sft_loss" not in metrics:  # its weight is 0
-        metrics |= SFT()(policy, batch["answer_mask"])[1]
+        metrics |= SFT()(policy, row_mask(batch))[1]
     sums = dict(zip(LOGPROBS, (*policy[0].sum(axis=-1), *reference[0].sum(axis=-1)), strict=True))
     logits_KAV = arrays.pop(LOGITS)[0, :, :, : case.config.language.vocab_rows]
     arrays["chosen_logits"] = logits_KAV[0, : len(case.chosen)]
@@ -279,10 +279,10 @@ def _states(
 
     def run(params: Params, reference: Params, batch: Row) -> tuple[Numbers, Numbers]:
         model: VideoLMM = nnx.merge(graph, cast(params, dtype))
-        policy = answer_logprobs(model, batch)
-        base = answer_logprobs(nnx.merge(graph, cast(reference, dtype)), batch)
-        _, metrics = loss(policy, batch["answer_mask"], base)
-        metrics |= SFT()(policy, batch["answer_mask"])[1]
+        policy = row_logprobs(model, batch)
+        base = row_logprobs(nnx.merge(graph, cast(reference, dtype)), batch)
+        _, metrics = loss(policy, row_mask(batch), base)
+        metrics |= SFT()(policy, row_mask(batch))[1]
         sums = jnp.concatenate([policy[0].sum(axis=-1), base[0].sum(axis=-1)])
         return _all_states(model, batch), metrics | dict(zip(LOGPROBS, sums, strict=True))
 

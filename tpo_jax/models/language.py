@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from tpo_jax.attention import Layout, attend
+from tpo_jax.parallel.mesh import constrain_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,19 +173,25 @@ class Decoder(nnx.Module):
             layer, layer_cache = layer_and_cache
             layer = nnx.merge(graph, layer)
             x, layer_cache = layer(x, positions_BT, layout, layer_cache, write_at)
+            x = constrain_rows(x)
             return x, (layer_cache, x if keep else None)
 
         if self.config.remat:
             body = jax.checkpoint(body)
-        return jax.lax.scan(body, x_BTD, (stacked, cache))
+        return jax.lax.scan(body, constrain_rows(x_BTD), (stacked, cache))
+
+    def head_kernel(self) -> Float[Array, "D V"]:
+        """The head's weights over the rows of the table; tied, they are the embedding's."""
+        if self.config.tied_embeddings:
+            return self.embed.embedding[...].T
+        return self.head.kernel[...]
 
     def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
-        """Scores over the rows of the table, fp32; -inf for the rows that are padding."""
-        if self.config.tied_embeddings:
-            kernel = self.embed.embedding[...].T
-        else:
-            kernel = self.head.kernel[...]
-        scores = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+        """Scores over the rows of the table, fp32; -inf for the rows that are padding.
+
+        For a few places at a time: `preference.logprobs` scores many, the vocabulary in chunks.
+        """
+        scores = jnp.matmul(hidden, self.head_kernel(), preferred_element_type=jnp.float32)
         if not self.config.padding_rows:
             return scores
         return jnp.where(

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from tpo_jax.attention import attend
+from tpo_jax.parallel.mesh import constrain_frames, frame_ways
 
 GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
@@ -106,13 +107,24 @@ class VisionTower(nnx.Module):
         )
 
     def __call__(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F P D"]:
-        """Features [F, side*side, width] of uint8 frames, `frames_per_chunk` at a time."""
-        chunk = self.config.frames_per_chunk
-        if chunk <= 0 or frames_FHWC.shape[0] <= chunk:
-            return self._encode(frames_FHWC)
+        """Features [F, side*side, width] of uint8 frames.
+
+        On each device `frames_per_chunk` at a time, or a few less where their number is uneven.
+        """
+        frames, chunk, ways = frames_FHWC.shape[0], self.config.frames_per_chunk, frame_ways()
+        count = -(-frames // (chunk * ways)) if chunk > 0 else 1
+        if count <= 1:
+            return self._encode(constrain_frames(frames_FHWC))
+        # A device's frames lie side by side; a chunk takes every C-th of all: some of each device.
+        padding = -frames % (count * ways)
+        padded_FHWC = jnp.pad(frames_FHWC, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        chunks_CFHWC = rearrange(padded_FHWC, "(F C) H W c -> C F H W c", C=count)
         graph, state = nnx.split(self)
-        one = lambda frame_HWC: nnx.merge(graph, state)._encode(frame_HWC[None])[0]  # noqa: E731
-        return jax.lax.map(one, frames_FHWC, batch_size=chunk)
+        features_CFPD = jax.lax.map(
+            lambda chunk_FHWC: nnx.merge(graph, state)._encode(constrain_frames(chunk_FHWC)),
+            chunks_CFHWC,
+        )
+        return rearrange(features_CFPD, "C F P D -> (F C) P D")[:frames]
 
     def states(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "L F P D"]:
         """The residual stream before the first layer and after each that is run: layers_used + 1.

@@ -1,14 +1,27 @@
-"""The mesh of devices: `data` copies parameters, `fsdp` shards them, `tensor` splits layers."""
+"""The mesh of devices, how a batch lies on it, and how activations are kept there.
 
+`data` copies the state; `fsdp` and `context` shard it, and split rows and their tokens; `tensor`
+splits layers. Rows are spread over data and fsdp, the tokens of a row over context.
+"""
+
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from tpo_jax.errors import InputError
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "context", "tensor")
 BATCH_AXES = ("data", "fsdp")
+TOKEN_AXIS = "context"
+FRAME_AXES = (*BATCH_AXES, TOKEN_AXIS)
+# Arrays of a batch whose second axis is spread over context. All others are spread by rows only.
+ROW_ARRAYS = ("tokens", "visual_index", "positions", "branch")
+FRAMES = "frames"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +30,7 @@ class MeshConfig:
 
     data: int = 1
     fsdp: int = -1
+    context: int = 1
     tensor: int = 1
 
 
@@ -27,13 +41,15 @@ def make_mesh(config: MeshConfig, devices: int | None = None) -> Mesh:
       InputError: the sizes do not multiply to the number of devices.
     """
     count = jax.device_count() if devices is None else devices
-    sizes = [config.data, config.fsdp, config.tensor]
+    sizes = [getattr(config, axis) for axis in AXES]
+    for axis, size in zip(AXES, sizes, strict=True):
+        if size < 1 and size != -1:
+            raise InputError(f"config.mesh.{axis}={size}: give 1 or more, or -1 for what is left")
     if sizes.count(-1) > 1:
         raise InputError("config.mesh: only one axis may be -1")
     if -1 in sizes:
-        rest = -sizes[0] * sizes[1] * sizes[2]
-        sizes[sizes.index(-1)] = max(count // max(rest, 1), 1)
-    if sizes[0] * sizes[1] * sizes[2] != count:
+        sizes[sizes.index(-1)] = max(count // -math.prod(sizes), 1)
+    if math.prod(sizes) != count:
         named = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
         raise InputError(f"config.mesh: {named} does not multiply to the {count} devices there are")
     # Explicit axes are the default; here the layout inside a step is left to the compiler.
@@ -43,7 +59,34 @@ def make_mesh(config: MeshConfig, devices: int | None = None) -> Mesh:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows over data and fsdp."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def batch_shardings(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, NamedSharding]:
+    """A sharding for every array of a batch (arrays or shapes), by its name.
+
+    Rows lie over data and fsdp. The tokens of a row lie over context; its frames do too, if their
+    number divides over it.
+    """
+
+    def spec(name: str, shape: tuple[int, ...]) -> P:
+        if name in ROW_ARRAYS or (name == FRAMES and shape[1] % mesh.shape[TOKEN_AXIS] == 0):
+            return P(BATCH_AXES, TOKEN_AXIS)
+        return P(BATCH_AXES)
+
+    return {name: NamedSharding(mesh, spec(name, leaf.shape)) for name, leaf in batch.items()}
+
+
+def place_batch(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """A host batch on the devices, each array as `batch_shardings` has it.
+
+    Raises:
+      InputError: rows or tokens do not divide over the mesh.
+    """
+    rows, tokens = batch["tokens"].shape
+    check_batch(mesh, rows)
+    check_row(mesh, tokens)
+    return jax.device_put(dict(batch), batch_shardings(mesh, batch))
 
 
 def check_batch(mesh: Mesh, rows: int) -> None:
@@ -54,3 +97,52 @@ def check_batch(mesh: Mesh, rows: int) -> None:
             f"config.train.batch_pairs={rows} does not divide over data*fsdp={ways} devices; "
             f"use a multiple of {ways}"
         )
+
+
+def check_row(mesh: Mesh, tokens: int) -> None:
+    """Raises InputError when the tokens of a row, T = P + K * A, do not divide over context."""
+    ways = mesh.shape[TOKEN_AXIS]
+    if tokens % ways:
+        raise InputError(
+            f"config.mesh.context={ways} does not divide the {tokens} tokens of a row (prompt and "
+            f"answers, padded); choose a context that does, such as {math.gcd(tokens, ways)}"
+        )
+
+
+def constrain_rows(x: jax.Array) -> jax.Array:
+    """Ask the compiler to keep [B, T, ...] where its rows and tokens are, each feature whole.
+
+    Without it the compiler may spread the features as the parameters are spread, and move
+    activations, which are many, instead of parameters. Only under `jax.set_mesh`; elsewhere it does
+    nothing. An axis that does not divide is left to the compiler.
+    """
+    return _constrain(x, BATCH_AXES, TOKEN_AXIS)
+
+
+def constrain_frames(x: jax.Array) -> jax.Array:
+    """The same for frames [F, ...] of all rows: over every axis but the one that splits layers."""
+    return _constrain(x, FRAME_AXES)
+
+
+def frame_ways() -> int:
+    """Over how many devices `constrain_frames` spreads frames; 1 where no mesh is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else ways_of(mesh, FRAME_AXES)
+
+
+def _constrain(x: jax.Array, *axes: str | tuple[str, ...]) -> jax.Array:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    spec = [
+        axis if size % ways_of(mesh, axis) == 0 else P.UNCONSTRAINED
+        for size, axis in zip(x.shape, axes, strict=False)
+    ]
+    return jax.lax.with_sharding_constraint(x, P(*spec))
+
+
+def ways_of(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
+    """Into how many parts an array's axis is cut that lies over these mesh axes."""
+    if axes is None:
+        return 1
+    return math.prod(mesh.shape[axis] for axis in ([axes] if isinstance(axes, str) else axes))

@@ -14,17 +14,17 @@ from flax import nnx
 
 from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
-from tpo_jax.preference.logprobs import Batch, answer_logprobs
+from tpo_jax.preference.logprobs import Batch, row_logprobs
 from tpo_jax.training.step import cast
 
 ReferenceStep = Callable[[Params, Batch], jax.Array]
 
 
 def make_reference_step(graph: nnx.GraphDef, compute_dtype: jnp.dtype) -> ReferenceStep:
-    """(params, batch) -> log-probs fp32 [B, 2, A]; the same forward as in the training step."""
+    """(params, batch) -> log-probs fp32 [B, 2, S+A]; the same forward as in the training step."""
 
     def reference_step(params: Params, batch: Batch) -> jax.Array:
-        return answer_logprobs(nnx.merge(graph, cast(params, compute_dtype)), batch)
+        return row_logprobs(nnx.merge(graph, cast(params, compute_dtype)), batch)
 
     return reference_step
 
@@ -34,16 +34,16 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05d}.npz"
 
 
-def write_part(folder: Path, number: int, ids: list[str], logprobs_N2A: np.ndarray) -> None:
+def write_part(folder: Path, number: int, ids: list[str], logprobs_N2L: np.ndarray) -> None:
     """Store one batch; the file appears under its name only when whole."""
     path = part_path(folder, number)
     temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, ids=np.array(ids), logprobs=logprobs_N2A.astype(np.float32))
+    np.savez(temporary, ids=np.array(ids), logprobs=logprobs_N2L.astype(np.float32))
     temporary.replace(path)
 
 
 def read_table(folder: Path) -> dict[str, np.ndarray]:
-    """Pair id -> log-probs fp32 [2, A]."""
+    """Pair id -> log-probs fp32 [2, S+A]: the prompt's targets, then the answer's."""
     table: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("part-*.npz")):
         try:

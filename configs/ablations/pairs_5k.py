@@ -1,0 +1,16 @@
+"""The paper's ablation of the number of pairs: 5,000.
+
+tpo frames --config=ablations/pairs_5k
+"""
+
+from ml_collections import ConfigDict
+
+from tpo_jax.cli.config import load_config
+
+
+def get_config() -> ConfigDict:
+    """LongVA-TPO with what differs."""
+    config = load_config("longva_7b_tpo").unlock()
+    config.run_dir = "runs/ablations/pairs_5k"
+    config.curate.pairs = 5_000
+    return config
