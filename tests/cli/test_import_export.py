@@ -23,6 +23,7 @@ from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.checkpoint_config import config_from_json, model_config
 from tpo_jax.models.presets import demo_model_json
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
+from tpo_jax.parallel.rules import VOCABULARY_MULTIPLE
 
 TOKENIZER = ASSETS / "demo_base" / "tokenizer.json"
 ROWS = 470  # more than the demo's tokenizer has: there is room for <image> and <video>
@@ -125,7 +126,8 @@ def test_an_imported_checkpoint_is_the_same_model(tmp_path: Path) -> None:
     for folder, placed in ((imported, None), (imported, mesh), (source, mesh)):
         found = load(str(folder), mesh=placed)
         padding = found.config.language.padding_rows
-        assert padding == (1 if placed else 0)
+        assert padding == (-(ROWS - 1) % VOCABULARY_MULTIPLE if placed else 0)
+        assert (padding > 0) == (placed is not None)
         for (path, leaf), (_, expected) in zip(
             keys.flat_paths(found.params), keys.flat_paths(stored.params), strict=True
         ):
