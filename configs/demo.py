@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
                 "comprehensive_per_video": 6,
                 "pairs": 1000,
                 "localized_share": 0.5,
+                "post_filter": True,  # False: the judge's verdict drops nothing
                 "seed": 0,
             },
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
@@ -62,7 +63,7 @@ def get_config() -> ConfigDict:
                 "b2": 0.999,
                 "eps": 1e-8,
                 "frozen": ("vision",),
-                "remat": False,
+                "remat": "none",
             },
             "eval": {
                 "videos": run_dir + "/videos/heldout",

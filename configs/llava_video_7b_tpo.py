@@ -49,6 +49,7 @@ def get_config() -> ConfigDict:
                 "comprehensive_per_video": 4,  # ours
                 "pairs": 10_000,  # paper
                 "localized_share": 0.0,  # paper: rejected answers come from incomplete frames only
+                "post_filter": True,  # paper
                 "seed": 0,  # ours
             },
             "mesh": {
@@ -83,7 +84,7 @@ def get_config() -> ConfigDict:
                 "b2": 0.999,  # inferred
                 "eps": 1e-8,  # inferred
                 "frozen": ("vision",),  # paper: projector and language model are trained
-                "remat": True,  # ours
+                "remat": "full",  # ours
             },
             "eval": {
                 "videos": run_dir + "/videos/heldout",  # ours: synthetic videos with known events

@@ -35,14 +35,26 @@ def fitting_shape(
     prompt_lengths: Sequence[int],
     answer_lengths: Sequence[int],
     prompt_targets: Sequence[int] = (),
+    *,
+    answers: int = 2,
+    multiple: int = 1,
 ) -> RowShape:
     """The smallest bucket that holds them all: prompts in steps of 32, answers in steps of 8.
 
-    `prompt_targets` is how many tokens of each prompt are supervised; by default none.
+    Args:
+      prompt_lengths: tokens of each prompt.
+      answer_lengths: tokens of each answer.
+      prompt_targets: how many tokens of each prompt are supervised; by default none.
+      answers: of a row; with `multiple`, prompts get so much more room that the whole row is a
+        multiple of it, as kernels and meshes want.
     """
+    answer = round_up(max(answer_lengths), 8)
+    prompt = round_up(max(prompt_lengths), 32)
+    if multiple > 1:
+        prompt = round_up(prompt + answers * answer, multiple) - answers * answer
     return RowShape(
-        prompt_tokens=round_up(max(prompt_lengths), 32),
-        answer_tokens=round_up(max(answer_lengths), 8),
+        prompt_tokens=prompt,
+        answer_tokens=answer,
         prompt_targets=max(prompt_targets, default=0),
     )
 

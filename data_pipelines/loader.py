@@ -5,6 +5,7 @@ line of the plan, so resuming at n costs nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import grain
 import numpy as np
@@ -26,7 +27,10 @@ def plan_batches(pairs: int, *, steps: int, batch: int, seed: int) -> np.ndarray
 
 
 class PairRows:
-    """Rows of pairs: prompt with the video's training frames, chosen and rejected answer."""
+    """Rows of pairs: prompt with the video's training frames, chosen and rejected answer.
+
+    With `answers=1` the rows hold the chosen answer alone (K=1): all that SFT learns from.
+    """
 
     def __init__(
         self,
@@ -37,11 +41,16 @@ class PairRows:
         frames: int,
         visual_tokens: int,
         prompts: PromptPolicy,
+        answers: Literal[1, 2] = 2,
+        multiple: int = 1,
     ):
         """`visual_tokens` is what the model makes of a video of `frames` frames.
 
+        The tokens of a row are a multiple of `multiple`.
+
         Raises:
-          InputError: a pair's video is not in the store.
+          InputError: a pair's video is not in the store, or it has no rejected answer and
+            `answers` is 2; names the pair.
         """
         stored = set(store.videos)
         for pair in pairs:
@@ -50,7 +59,13 @@ class PairRows:
                     f"pair {pair.id}: its video {pair.video_id} is not in the frame store; "
                     "make pairs and frames from the same videos"
                 )
+            if answers == 2 and pair.rejected is None:
+                raise InputError(
+                    f"pair {pair.id}: has no rejected answer, which a loss on pairs needs; "
+                    "config.loss.dpo_weight=0 trains on the chosen answers alone, by SFT"
+                )
         self.pairs = pairs
+        self.answers = answers
         self._store = store
         self._tokenizer = tokenizer
         self._frames = frames
@@ -61,6 +76,8 @@ class PairRows:
             [tokens for tokens, _ in lengths],
             [len(tokens) for pair in pairs for tokens in self._answers(pair)],
             [targets for _, targets in lengths],
+            answers=answers,
+            multiple=multiple,
         )
 
     def row(self, number: int) -> dict[str, np.ndarray]:
@@ -88,11 +105,12 @@ class PairRows:
         return len(prompt.tokens), int(prompt.supervised.sum())
 
     def _answers(self, pair: Pair) -> list[list[int]]:
+        texts = [pair.chosen]
+        if self.answers == 2:
+            assert pair.rejected is not None  # checked when the rows were made
+            texts.append(pair.rejected)
         labels = self._prompts.labels
-        return [
-            answer_tokens(self._tokenizer, text, labels=labels)
-            for text in (pair.chosen, pair.rejected)
-        ]
+        return [answer_tokens(self._tokenizer, text, labels=labels) for text in texts]
 
 
 def load_batches(

@@ -21,7 +21,8 @@ class Pair:
 
     `chosen_frames` and `rejected_frames` are positions among the video's stored frames that each
     answer was made from; `segment` is in seconds. Training shows the same frames for both answers,
-    whatever these are.
+    whatever these are. `rejected` is None where there is only an answer to learn: plain question
+    and answer, for a run without a loss on pairs.
     """
 
     id: str
@@ -30,7 +31,7 @@ class Pair:
     kind: str
     question: str
     chosen: str
-    rejected: str
+    rejected: str | None
     negative: str
     chosen_frames: list[int]
     rejected_frames: list[int]

@@ -8,11 +8,17 @@ import jax
 
 def every_array(jaxpr: Any) -> Iterator[Any]:
     """Every array that a jaxpr makes, those of loops, branches and calls inside it too."""
-    for equation in jaxpr.eqns:
+    for equation in every_equation(jaxpr):
         yield from (variable.aval for variable in equation.outvars)
+
+
+def every_equation(jaxpr: Any) -> Iterator[Any]:
+    """Every equation of a jaxpr, those of loops, branches and calls inside it too."""
+    for equation in jaxpr.eqns:
+        yield equation
         for value in jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")
         ):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                yield from every_array(inner)
+                yield from every_equation(inner)

@@ -19,7 +19,7 @@ VOCABULARY = 96
 def tiny_model(seed: int = 0, **language: object) -> tuple[VideoLMMConfig, nnx.GraphDef, Params]:
     """The demo's architecture with two layers, in fp32."""
     config = config_from_json(demo_model_json(VOCABULARY))
-    settings = {"width": 32, "mlp_width": 48, "head_width": 8, "layers": 2, "remat": False}
+    settings = {"width": 32, "mlp_width": 48, "head_width": 8, "layers": 2, "remat": "none"}
     config = replace(
         config,
         language=replace(config.language, **(settings | language)),  # type: ignore[arg-type]

@@ -34,6 +34,7 @@ from tpo_jax.interop.imported import is_imported, read_imported
 from tpo_jax.interop.keys import Naming
 from tpo_jax.interop.reader import read_checkpoint, read_config
 from tpo_jax.models.checkpoint_config import image_mode, model_config
+from tpo_jax.models.remat import Remat
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
 from tpo_jax.parallel.rules import check_heads
 from tpo_jax.training.step import cast
@@ -82,12 +83,12 @@ def _image_policy(config: VideoLMMConfig) -> ImagePolicy:
     return ImagePolicy(size=config.vision.image_size, mode=image_mode(config))
 
 
-def load(name: str, *, remat: bool = False, mesh: Mesh | None = None) -> LoadedModel:
+def load(name: str, *, remat: Remat = "none", mesh: Mesh | None = None) -> LoadedModel:
     """Load a checkpoint: a PyTorch folder or an imported one, local or in a bucket (gs://).
 
     Args:
       name: the folder, or the name of a checkpoint that ships with the package.
-      remat: train it with less memory: activations are computed again going backward.
+      remat: what is kept going forward, to train it with less memory: see `models/remat.py`.
       mesh: where the fp32 parameters go, tensor by tensor into their shards. Without one they are
         on this host (a PyTorch folder) or on the first device (an imported one).
 

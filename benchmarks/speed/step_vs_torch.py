@@ -155,6 +155,7 @@ def our_side(folder: Path, *, recompute: bool) -> Callable[[], float]:
     import jax.numpy as jnp
 
     from tpo_jax.interop.reader import read_checkpoint
+    from tpo_jax.models.remat import Remat
     from tpo_jax.models.video_lmm import abstract_model
     from tpo_jax.preference.losses import TPOLoss
     from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer, split_frozen
@@ -162,7 +163,8 @@ def our_side(folder: Path, *, recompute: bool) -> Callable[[], float]:
 
     checkpoint = read_checkpoint(folder)
     config = checkpoint.config
-    config = replace(config, language=replace(config.language, remat=recompute))
+    remat: Remat = "full" if recompute else "none"
+    config = replace(config, language=replace(config.language, remat=remat))
     graph, _ = abstract_model(config)
     recipe = json.loads((folder / "recipe.json").read_text())
     optimizer = make_optimizer(

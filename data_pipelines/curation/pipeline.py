@@ -45,7 +45,8 @@ class CurateConfig:
     the same kind; "time" asks of any video what is shown when, and nobody judges. `segment_seconds`
     a segment, `segment_frames` shown of one, `dense_frames` and `sparse_frames`
     of a whole video, `comprehensive_per_video` questions, `pairs` wanted at most and
-    `localized_share` of them localized.
+    `localized_share` of them localized. Without `post_filter` the judge's verdict drops nothing,
+    nor does an ambiguous question; empty and identical answers are dropped all the same.
     """
 
     questions: Literal["rules", "time"] = "rules"
@@ -56,6 +57,7 @@ class CurateConfig:
     comprehensive_per_video: int = 4
     pairs: int = 10_000
     localized_share: float = 0.5
+    post_filter: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,7 +109,7 @@ class Curator:
         for candidate in candidates:
             sides = self._sides(candidate, info.times_F, segments)
             pair = self._pair(video_id, candidate, segments)
-            if candidate.ambiguous:
+            if candidate.ambiguous and config.post_filter:
                 outcome["dropped"].append(_dropped(pair, "ambiguous", candidate.ambiguous))
             elif sides is None:
                 why = "the video has no frame away from the segment"
@@ -137,7 +139,7 @@ class Curator:
                 rejected_frames=[int(p) for p in sides.rejected],
                 judge_said=verdict.to_json(),
             )
-            objection = reason_to_drop(chosen, rejected, verdict)
+            objection = reason_to_drop(chosen, rejected, verdict, post_filter=config.post_filter)
             if objection is None:
                 outcome["kept"].append(asdict(pair))
             else:

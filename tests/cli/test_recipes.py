@@ -30,7 +30,10 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "mix_5_5": {"curate.localized_share": 0.5},
     "mix_2_8": {"curate.localized_share": 0.2},
     "mix_0_10": {"curate.localized_share": 0.0},
+    "no_filter": {"curate.post_filter": False},
     "sft_self": {"loss.dpo_weight": 0.0, "loss.sft_weight": 1.0},
+    # The same loss; what differs is whose answers are learned (`tpo curate --answers`).
+    "sft_llm": {"loss.dpo_weight": 0.0, "loss.sft_weight": 1.0},
 }
 
 
@@ -104,6 +107,7 @@ def test_a_recipe_is_the_papers(
     assert settings.train_frames == 32 and settings.curate.dense_frames == 32
     assert settings.curate.pairs == 10_000
     assert settings.curate.localized_share == localized_share
+    assert settings.curate.post_filter
     assert settings.compute_dtype == "bfloat16"
 
 

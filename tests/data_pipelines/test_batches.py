@@ -210,6 +210,17 @@ def test_the_fitting_shape_is_the_smallest_bucket(prompts: list[int], answers: l
     assert fitting_shape(prompts, answers, prompts) == replace(shape, prompt_targets=max(prompts))
 
 
+@given(st.integers(1, 500), st.integers(1, 90), st.integers(1, 2), st.sampled_from([1, 8, 512]))
+def test_a_row_is_a_multiple_and_no_longer_than_need_be(
+    prompt: int, answer: int, answers: int, multiple: int
+) -> None:
+    least = fitting_shape([prompt], [answer])
+    shape = fitting_shape([prompt], [answer], answers=answers, multiple=multiple)
+    assert shape.answer_tokens == least.answer_tokens
+    assert (shape.prompt_tokens + answers * shape.answer_tokens) % multiple == 0
+    assert 0 <= shape.prompt_tokens - least.prompt_tokens < multiple
+
+
 def test_round_up() -> None:
     assert [round_up(number, 8) for number in (0, 1, 7, 8, 9, 16)] == [0, 8, 8, 8, 16, 16]
 

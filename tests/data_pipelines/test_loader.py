@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -88,10 +88,18 @@ def make_rows(
     store: FrameStore,
     tokenizer: Tokenizer,
     timed: bool = False,
+    answers: Literal[1, 2] = 2,
     **policy: Any,
 ) -> PairRows:
-    prompts = PromptPolicy(time_instruction=timed, **policy)
-    return PairRows(pairs, store, tokenizer, frames=FRAMES, visual_tokens=VISUAL, prompts=prompts)
+    return PairRows(
+        pairs,
+        store,
+        tokenizer,
+        frames=FRAMES,
+        visual_tokens=VISUAL,
+        prompts=PromptPolicy(time_instruction=timed, **policy),
+        answers=answers,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +243,38 @@ def test_a_pair_without_its_video_is_refused(
     stray = replace(pairs[1], id="stray", video_id="0" * 16)
     with pytest.raises(InputError, match="pair stray: its video 0000000000000000 is not in"):
         make_rows([pairs[0], stray], store, tokenizer)
+
+
+def test_rows_of_one_answer_hold_the_chosen_one_alone(
+    rows: PairRows, pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer
+) -> None:
+    # The rejected answers are the longest: without them the row is shorter than one of two.
+    plain = [replace(pair, rejected=None) for pair in pairs[:3]]
+    one = make_rows([*plain, *pairs[3:]], store, tokenizer, answers=1)
+    assert one.shape.prompt_tokens == rows.shape.prompt_tokens
+    assert one.shape.answer_tokens < rows.shape.answer_tokens
+    for number, pair in enumerate(pairs):
+        row, both = one.row(number), rows.row(number)
+        assert row["answers"].shape == row["answer_mask"].shape == (1, one.shape.answer_tokens)
+        tokens = row["answers"][0][row["answer_mask"][0] > 0].tolist()
+        assert tokenizer.decode(tokens[:-1]) == pair.chosen
+        assert tokens[-1] == end_token(tokenizer)
+        assert set(row["branch"].tolist()) <= {-1, 0, 1}
+        assert row["tokens"][row["branch"] == 1].tolist() == tokens
+        of_prompt = [r["tokens"][r["branch"] == 0].tolist() for r in (row, both)]
+        assert of_prompt[0] == of_prompt[1]
+        np.testing.assert_array_equal(row["frames"], both["frames"])
+    batch = next(load_batches(one, np.array([[0, 4]])))
+    assert batch["answers"].shape == (2, 1, one.shape.answer_tokens)
+
+
+def test_a_pair_without_a_rejected_answer_is_refused_where_it_is_needed(
+    pairs: list[Pair], store: FrameStore, tokenizer: Tokenizer
+) -> None:
+    plain = replace(pairs[1], id="plain", rejected=None)
+    with pytest.raises(InputError, match=r"pair plain: .*config\.loss\.dpo_weight=0 trains on"):
+        make_rows([pairs[0], plain], store, tokenizer)
+    make_rows([replace(pairs[1], rejected="")], store, tokenizer)  # empty is not missing
 
 
 # ------------------------------------------------------------------------------------ the batches

@@ -56,6 +56,14 @@ def test_pairs_are_read_back(tmp_path: Path, texts: list[tuple[str, str]]) -> No
     assert read_pairs(tmp_path / "pairs.jsonl") == [PAIR, *pairs]
 
 
+def test_a_pair_may_have_no_rejected_answer(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    plain = replace(PAIR, rejected=None)
+    write_pairs(path, [plain])
+    assert '"rejected": null' in path.read_text()
+    assert read_pairs(path) == [plain]
+
+
 def test_text_of_any_language_stays_readable(tmp_path: Path) -> None:
     # The second has characters that end a line for some readers, but not in JSON lines.
     for text in ("Welche Farbe? Grün, 绿色", "a\u2028b\u0085c\x0cd\re\nf"):

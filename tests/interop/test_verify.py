@@ -14,7 +14,6 @@ import pytest
 from flax import nnx
 
 from tests.quick_compile import QUICK
-from tpo_jax.attention import row_layout
 from tpo_jax.cli.verify import case_batch
 from tpo_jax.interop.golden_case import OUTPUTS, GoldenCase, read_case
 from tpo_jax.interop.reader import CONFIG_FILE
@@ -30,6 +29,7 @@ from tpo_jax.interop.verify import (
     measure_layers,
 )
 from tpo_jax.models.video_lmm import Params, VideoLMM, abstract_model
+from tpo_jax.preference.logprobs import batch_layout
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -259,7 +259,7 @@ def test_the_states_are_those_of_the_forward_pass(made: Measured) -> None:
     @jax.jit
     def run(params: Params, batch: Any) -> Any:
         model: VideoLMM = nnx.merge(graph, params)
-        frames, layout = batch["frames"][0], row_layout(batch["branch"])
+        frames, layout = batch["frames"][0], batch_layout(batch)
         tower = model.vision.states(frames)
         x = model.embed(
             batch["tokens"], model.encode_videos(batch["frames"]), batch["visual_index"]

@@ -179,7 +179,9 @@ def test_the_tower_in_chunks_equals_the_tower_at_once() -> None:
     for chunk in (0, 7, 3, 1):
         vision = dataclasses.replace(config.vision, frames_per_chunk=chunk)
         graph, _ = abstract_model(dataclasses.replace(config, vision=vision))
-        features.append(jax.jit(lambda p, f, g=graph: nnx.merge(g, p).vision(f))(params, frames))
+        features.append(
+            jax.jit(lambda p, f, g=graph: nnx.merge(g, p).encode_frames(f))(params, frames)
+        )
     for chunked in features[1:]:
         np.testing.assert_allclose(chunked, features[0], atol=1e-5)
 
@@ -229,7 +231,6 @@ def test_prefill_and_decode_equal_the_full_forward() -> None:
     def prefill(params: Params, row: dict[str, jax.Array], frames: jax.Array) -> Any:
         model: VideoLMM = nnx.merge(graph, params)
         layout = row_layout(row["branch"])
-        layout = dataclasses.replace(layout, in_order=False, **keys_until(length))
         visual = model.encode_videos(frames)
         empty = empty_cache(config.language, 1, places, jnp.float32)
         row_args = row["tokens"], visual, row["visual_index"], row["positions"]

@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 
 from tests.tiny import VOCABULARY, random_batch, tiny_model
+from tpo_jax.models.chunks import count_chunks
 from tpo_jax.models.video_lmm import abstract_model
 from tpo_jax.parallel.mesh import MeshConfig, batch_sharding, make_mesh
 from tpo_jax.parallel.rules import VOCABULARY_MULTIPLE, pad_vocabulary, param_shardings
-from tpo_jax.preference.logprobs import CHUNK_COLUMNS, count_chunks, row_logprobs
+from tpo_jax.preference.logprobs import CHUNK_COLUMNS, row_logprobs
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.training.step import init_state, make_train_step
 

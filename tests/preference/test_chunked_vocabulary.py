@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.closeness import assert_close
 from tests.quick_compile import QUICK
-from tpo_jax.preference.logprobs import count_chunks, token_logprobs
+from tpo_jax.models.chunks import count_chunks
+from tpo_jax.preference.logprobs import token_logprobs
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.jaxpr_arrays import every_equation
 from tests.quick_compile import QUICK
 from tests.tiny import random_batch, tiny_model
 from tpo_jax.models.video_lmm import Params
@@ -24,6 +25,23 @@ STEPS = 20
 
 def kernel(params: Params) -> np.ndarray:
     return np.asarray(params["language"]["layers"]["q"]["kernel"], np.float64)
+
+
+def test_what_lies_between_is_in_the_compute_dtype() -> None:
+    """Every product of the model reads bf16, forward and backward, whatever it sums in."""
+    config, graph, params = tiny_model()
+    optimizer = make_optimizer(RECIPE, STEPS)
+    step = make_train_step(graph, TPOLoss(), optimizer, jnp.dtype("bfloat16"))
+    state = init_state(*split_frozen(params, RECIPE.frozen), optimizer)
+    jaxpr = jax.make_jaxpr(step)(state, random_batch(config, 0, rows=2))
+    products = [e for e in every_equation(jaxpr.jaxpr) if e.primitive.name == "dot_general"]
+    wide = [
+        equation
+        for equation in products
+        if all(variable.aval.dtype == jnp.float32 for variable in equation.invars)
+    ]
+    assert len(products) > 40
+    assert not wide, wide[0]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +107,7 @@ def test_masters_and_moments_are_fp32_whatever_came_in() -> None:
 )
 def test_in_bf16_the_first_step_is_at_the_reference(mesh: MeshConfig, bound: float) -> None:
     """A table made on one device, and a step that goes back, computes layers again, is sharded."""
-    config, graph, params = tiny_model(heads=4, kv_heads=2, remat=True)
+    config, graph, params = tiny_model(heads=4, kv_heads=2, remat="full")
     batch = random_batch(config, 0, rows=2)
     short = jnp.dtype("bfloat16")
     score = make_reference_step(graph, short)

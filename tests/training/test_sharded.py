@@ -54,7 +54,7 @@ STEPS = 4
 @cache
 def inputs() -> tuple[Any, Params, dict[str, np.ndarray]]:
     """Heads that `tensor` divides; frames in chunks, so that no device takes all of its at once."""
-    config, _, params = tiny_model(heads=8, kv_heads=4, remat=True)
+    config, _, params = tiny_model(heads=8, kv_heads=4, remat="full")
     config = replace(config, vision=replace(config.vision, frames_per_chunk=3))
     graph, _ = abstract_model(config)
     batch = random_batch(config, 0, rows=ROWS, frames=FRAMES, prompt_targets=3)

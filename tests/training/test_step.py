@@ -1,6 +1,7 @@
 """The step: what it changes, what it leaves, and what it counts."""
 
 from dataclasses import dataclass
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 from tests.quick_compile import QUICK
 from tests.tiny import random_batch, tiny_model
 from tpo_jax.attention import PAD_BRANCH
+from tpo_jax.models.remat import Remat
 from tpo_jax.preference.losses import Loss, TPOLoss
 from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer, split_frozen
 from tpo_jax.training.step import TrainState, init_state, make_train_step
@@ -20,7 +22,7 @@ DESCENT = optax.sgd(0.1)
 LOSS = TPOLoss(beta=0.3, sft_weight=0.5)
 
 
-def one_step(remat: bool = False) -> tuple[TrainState, dict]:
+def one_step(remat: Remat = "none") -> tuple[TrainState, dict]:
     config, graph, params = tiny_model(remat=remat)
     batch = random_batch(config, 0, rows=8)
     step = make_train_step(graph, LOSS, DESCENT, jnp.dtype("float32"))
@@ -28,13 +30,26 @@ def one_step(remat: bool = False) -> tuple[TrainState, dict]:
     return jax.block_until_ready(jax.jit(step, compiler_options=QUICK)(state, batch))
 
 
-def test_remat_changes_nothing() -> None:
-    plain, _ = one_step()
-    again, _ = one_step(remat=True)
+def assert_same_parameters(found: TrainState, expected: TrainState) -> None:
     for ours, theirs in zip(
-        jax.tree.leaves(again.params), jax.tree.leaves(plain.params), strict=True
+        jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("remat", ["full", "attention", "offload"])
+def test_what_is_kept_changes_nothing(remat: Remat) -> None:
+    assert_same_parameters(one_step(remat=remat)[0], one_step()[0])
+
+
+def test_the_mlp_in_chunks_of_columns_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = one_step()
+    monkeypatch.setattr("tpo_jax.models.language.MLP_COLUMNS", 16)
+    monkeypatch.setattr("tpo_jax.models.language.MLP_TOKENS", 1)
+    asked = Mock(return_value=3)
+    monkeypatch.setattr("tpo_jax.models.language.count_chunks", asked)
+    assert_same_parameters(one_step()[0], whole)
+    asked.assert_called_with(48, 16)
 
 
 def test_frozen_parts_stay_and_all_others_move() -> None:

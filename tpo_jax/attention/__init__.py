@@ -4,7 +4,16 @@ What a token may see is described once, by a `Layout`, and never by a [T, T] mas
 builds. Kernels are chosen behind `attend`; each must equal `dense.attend_dense`.
 """
 
-from tpo_jax.attention.choice import attend, row_kernel
-from tpo_jax.attention.layout import PAD_BRANCH, PROMPT_BRANCH, Layout, row_layout
+from tpo_jax.attention.choice import attend, row_kernel, row_multiple
+from tpo_jax.attention.layout import PAD_BRANCH, PROMPT_BRANCH, Layout, RowParts, row_layout
 
-__all__ = ["PAD_BRANCH", "PROMPT_BRANCH", "Layout", "attend", "row_kernel", "row_layout"]
+__all__ = [
+    "PAD_BRANCH",
+    "PROMPT_BRANCH",
+    "Layout",
+    "RowParts",
+    "attend",
+    "row_kernel",
+    "row_layout",
+    "row_multiple",
+]

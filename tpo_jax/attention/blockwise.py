@@ -1,6 +1,6 @@
 """Attention in blocks of queries: memory grows with the tokens of a row, not with their square.
 
-For whole rows on CPU and GPU. Keys that no query of a block may see, because they come later, are
+For CPU and GPU. Of whole rows, keys that no query of a block may see, because they come later, are
 not scored; scores are not kept for the backward pass but computed again.
 """
 
@@ -21,36 +21,37 @@ MASKED = -1e30
 
 def attend_blockwise(
     q_BTHE: Float[Array, "B T H E"],
-    k_BTKE: Float[Array, "B T K E"],
-    v_BTKE: Float[Array, "B T K E"],
+    k_BSKE: Float[Array, "B S K E"],
+    v_BSKE: Float[Array, "B S K E"],
     layout: Layout,
     *,
     block: int = BLOCK_QUERIES,
     groups: int = GROUPS,
 ) -> Float[Array, "B T H E"]:
-    """What `attend_dense` returns, for a layout that is `in_order`, but for padding queries.
+    """What `attend_dense` returns, but for padding queries.
 
     A padding query, which may see nothing, yields a mean over other keys than there; nothing that
     is supervised sees it.
 
     Args:
-      q_BTHE: queries, k_BTKE and v_BTKE: keys and values of the same T tokens; H = K * G.
-      layout: in order, so that keys after a block's last query can be left out.
+      q_BTHE: queries, k_BSKE and v_BSKE: keys and values; H = K * G.
+      layout: where it has a `row`, keys after a block's last query are left out.
       block: queries whose scores exist at once.
       groups: at most so many parts of a row are compiled one after another; within each the blocks
         are a loop.
     """
-    assert layout.in_order and q_BTHE.shape[1] == k_BTKE.shape[1], "whole rows only"
-    tokens, key_heads = k_BTKE.shape[1:3]
+    tokens, key_heads = q_BTHE.shape[1], k_BSKE.shape[2]
+    groups = groups if layout.row else 1
     # Heads before tokens: a product then reads its operands as they lie.
     q_BKGTE = rearrange(q_BTHE, "B T (K G) E -> B K G T E", K=key_heads)
-    k_BKTE, v_BKTE = (rearrange(x, "B T K E -> B K T E") for x in (k_BTKE, v_BTKE))
+    k_BKSE, v_BKSE = (rearrange(x, "B S K E -> B K S E") for x in (k_BSKE, v_BSKE))
     step = block * -(-tokens // (block * groups))
     outs = []
     for start in range(0, tokens, step):
         end = min(start + step, tokens)
-        keys = k_BKTE[:, :, :end], v_BKTE[:, :, :end]
-        part = _queries(layout, start, end, keys=end)
+        seen = end if layout.row else k_BKSE.shape[2]
+        keys = k_BKSE[:, :, :seen], v_BKSE[:, :, :seen]
+        part = _queries(layout, start, end, keys=seen)
         outs.append(_attend_group(q_BKGTE[:, :, :, start:end], *keys, part, block))
     return rearrange(jnp.concatenate(outs, axis=3), "B K G T E -> B T (K G) E")
 

@@ -1,4 +1,4 @@
-"""`tpo curate`: FrameStore -> pairs."""
+"""`tpo curate`: FrameStore -> pairs, out of the model or of a file of answers."""
 
 import argparse
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipelines.artefacts import read_manifest
+from data_pipelines.answers import keep_answers, read_answers
+from data_pipelines.artefacts import file_sha256, read_manifest
 from data_pipelines.curation.judge import Judge, NoJudge, RuleJudge
 from data_pipelines.curation.pipeline import Curator, curate
 from data_pipelines.curation.questions import QuestionMaker, RuleQuestions, TimeQuestions
-from tpo_jax.api import load
+from tpo_jax.api import checkpoint_images, load
 from tpo_jax.cli.answering import make_answerer
 from tpo_jax.cli.frames import open_frames
 from tpo_jax.cli.progress import stage_progress
@@ -24,6 +25,13 @@ MAKERS: dict[str, tuple[QuestionMaker, Judge]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own options."""
+    parser.add_argument(
+        "--answers",
+        metavar="FILE",
+        help="make no pairs but keep the questions and answers of this file, JSON lines with "
+        '"video" (its name in the frame store), "question" and "answer"; for SFT alone '
+        "(config.loss.dpo_weight=0)",
+    )
     parser.epilog = (
         "Reads RUN_DIR/frames and the checkpoint, writes RUN_DIR/pairs: pairs.jsonl, dropped.jsonl "
         "with the reason for each, and a manifest with the counts. Killed and run again, it goes "
@@ -33,7 +41,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
-    make_pairs(read_settings(config))
+    settings = read_settings(config)
+    if args.answers is None:
+        make_pairs(settings)
+    else:
+        take_answers(settings, Path(args.answers))
+
+
+def take_answers(settings: RunConfig, path: Path) -> None:
+    """Keep a file's questions and answers as RUN_DIR/pairs; no model is loaded.
+
+    Raises:
+      InputError: there is no frame store for the config, a line is wrong, or RUN_DIR/pairs was
+        made from something else.
+    """
+    store = open_frames(settings, checkpoint_images(settings.checkpoint), "curate")
+    pairs = read_answers(path, store)
+    made_from = {"frames": store.fingerprint, "answers": file_sha256(path)[:16]}
+    out = settings.folder("pairs")
+    with stage_progress("curate", len(pairs)) as update:
+        if is_done(out, "pairs", made_from):
+            update(len(pairs), "done before")
+        else:
+            keep_answers(pairs, out, made_from)
+            update(len(pairs))
+    videos = len({pair.video_id for pair in pairs})
+    print(f"{out}: {len(pairs)} answers about {videos} of {len(store.videos)} videos, from {path}")
 
 
 def make_pairs(settings: RunConfig) -> None:

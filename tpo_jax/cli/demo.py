@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own options."""
     parser.epilog = (
         "Stages: videos, frames, curate, reference, train, eval, export, report. Each leaves its "
-        "artefact in RUN_DIR. What is there is not done again: a killed demo goes on where it was."
+        "artefact in RUN_DIR. What is there is not done again: a killed demo goes on where it was. "
+        "With config.loss.dpo_weight=0 there is no stage reference."
     )
 
 
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
         "export": export.export_policy,
         "report": report.make_report,
     }
+    if not settings.loss.needs_reference:
+        del stages["reference"]
     started = time.monotonic()
     spent: dict[str, float] = {}
     for name, stage in stages.items():

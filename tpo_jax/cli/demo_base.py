@@ -74,7 +74,7 @@ def teach(recipe: Recipe, out: Path) -> None:
     model_json = demo_model_json(tokenizer.get_vocab_size())
     config = config_from_json(model_json)
     # It is small: time is dearer than memory.
-    config = replace(config, language=replace(config.language, remat=False))
+    config = replace(config, language=replace(config.language, remat="none"))
     graph, _ = abstract_model(config)
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
     step = make_train_step(graph, EveryAnswerSFT(), optimizer, jnp.dtype("float32"))

@@ -12,6 +12,7 @@ from data_pipelines.loader import load_batches
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.rows import TrainingRows, read_rows
 from tpo_jax.cli.settings import RunConfig, is_done, read_settings
+from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import check_batch, make_mesh, place_batch
 from tpo_jax.preference.reference import make_reference_step, part_path, write_part
 
@@ -30,7 +31,15 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
 
 
 def make_reference(settings: RunConfig) -> None:
-    """Compute the parts that are missing; rename the folder when all are there."""
+    """Compute the parts that are missing; rename the folder when all are there.
+
+    Raises:
+      InputError: the config's loss has no use for a reference, or something is missing.
+    """
+    if not settings.loss.needs_reference:
+        raise InputError(
+            "config.loss.dpo_weight is 0, so no reference is needed; go on with `tpo train`"
+        )
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings.train.batch_pairs)
     training = read_rows(settings, "reference", mesh)

@@ -11,7 +11,7 @@ from rich.table import Table
 from data_pipelines.artefacts import read_manifest, write_json, write_text
 from data_pipelines.frames import FrameStore
 from data_pipelines.pages import Page, Panel
-from data_pipelines.pairs import Pair, read_pairs
+from data_pipelines.pairs import Pair, read_pairs, train_frames
 from tpo_jax.cli.settings import RunConfig, read_settings
 from tpo_jax.training.loop import read_metrics
 
@@ -39,7 +39,7 @@ def make_report(settings: RunConfig) -> Path:
     write_json(root / "summary.json", summary)
     page = root / "report.html"
     write_text(page, _page(settings, summary).render())
-    _print_table(summary["scores"])
+    _print_table(summary["scores"], _trained_name(settings))
     print(f"report: {page}\nnumbers: {root / 'summary.json'}")
     return page
 
@@ -48,26 +48,35 @@ def summarise_run(settings: RunConfig) -> dict[str, Any]:
     """The run's numbers; the same run gives the same numbers, whenever and however often."""
     pairs = read_manifest(settings.folder("pairs"), "pairs")
     metrics = read_metrics(settings.folder("train"))
+    kinds = ["frames", "pairs", "reference", "train", "eval", "export"]
+    if not settings.loss.needs_reference:
+        kinds.remove("reference")
     return {
         "scores": read_manifest(settings.folder("eval"), "eval")["scores"],
         "pairs": {key: pairs[key] for key in ("pairs", "mix", "candidates", "dropped")},
         "training": {"steps": len(metrics), "first": metrics[0], "last": metrics[-1]},
         "fingerprints": {
-            kind: read_manifest(settings.folder(kind), kind)["fingerprint"]
-            for kind in ("frames", "pairs", "reference", "train", "eval", "export")
+            kind: read_manifest(settings.folder(kind), kind)["fingerprint"] for kind in kinds
         },
     }
 
 
-def headline(scores: dict[str, Any]) -> str:
-    """What the table says about TPO, in words that its interval supports."""
+def _trained_name(settings: RunConfig) -> str:
+    """What the trained model is called: SFT where nothing but answers was learned."""
+    return "TPO" if settings.loss.needs_reference else "SFT"
+
+
+def headline(scores: dict[str, Any], trained: str) -> str:
+    """What the table says about the trained model, in words that its interval supports."""
     gain = scores["difference"]["tpo"]["all"]
     points = f"{_points(gain)} points"
     if gain["low"] > 0:
-        return f"TPO answers better than the base model: {points}."
+        return f"{trained} answers better than the base model: {points}."
     if gain["high"] < 0:
-        return f"TPO answers worse than the base model: {points}."
-    return f"TPO and the base model cannot be told apart: {points}, an interval that holds zero."
+        return f"{trained} answers worse than the base model: {points}."
+    return (
+        f"{trained} and the base model cannot be told apart: {points}, an interval that holds zero."
+    )
 
 
 def _points(gain: dict[str, float]) -> str:
@@ -75,16 +84,20 @@ def _points(gain: dict[str, float]) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _print_table(scores: dict[str, Any]) -> None:
+def _print_table(scores: dict[str, Any], trained: str) -> None:
     table = Table(
         title=f"accuracy on {scores['items']} questions, {scores['videos']} unseen videos"
     )
-    for column in ("questions", "count", "chance", "base", "TPO", "difference [95%]"):
+    for column in _columns(trained):
         table.add_column(column, justify="left" if column == "questions" else "right")
     for row in _rows(scores):
         table.add_row(*row)
     Console().print(table)
-    print(headline(scores))
+    print(headline(scores, trained))
+
+
+def _columns(trained: str) -> list[str]:
+    return ["questions", "count", "chance", "base", trained, "difference [95%]"]
 
 
 def _rows(scores: dict[str, Any]) -> list[list[str]]:
@@ -108,13 +121,15 @@ def _rows(scores: dict[str, Any]) -> list[list[str]]:
 def _page(settings: RunConfig, summary: dict[str, Any]) -> Page:
     scores = summary["scores"]
     page = Page(f"tpo_jax: {settings.run_dir}")
-    page.text(headline(scores))
+    trained = _trained_name(settings)
+    pairs = read_pairs(settings.folder("pairs") / "pairs.jsonl")
+    page.text(headline(scores, trained))
     page.heading("Accuracy on unseen long videos")
     page.text(
         f"{scores['items']} questions about {scores['videos']} videos, each seen as "
         f"{settings.eval.frames} frames uniform over its length. Bars show the 95% interval over "
         "videos; the dotted line is what guessing gives. The base model learned from short clips; "
-        "TPO trained it on pairs that it made itself, without labels."
+        + _what_was_done(settings, pairs)
     )
     groups = list(scores["groups"])
     page.bars(
@@ -124,18 +139,22 @@ def _page(settings: RunConfig, summary: dict[str, Any]) -> Page:
                 tuple(scores["accuracy"][key][group][part] for part in ("value", "low", "high"))
                 for group in groups
             ]
-            for label, key in (("base", "base"), ("TPO", "tpo"))
+            for label, key in (("base", "base"), (trained, "tpo"))
         },
         [scores["chance"].get(group) for group in groups],
     )
-    page.table(["questions", "count", "chance", "base", "TPO", "difference [95%]"], _rows(scores))
+    page.table(_columns(trained), _rows(scores))
     page.heading("Training")
-    page.text(
-        f"{summary['training']['steps']} steps of {settings.train.batch_pairs} pairs, learning "
-        f"rate {settings.train.learning_rate:g}, beta {settings.loss.beta:g}, SFT weight "
-        f"{settings.loss.sft_weight:g}. Every pair shows the same {settings.train_frames} frames "
-        "of the whole video for both answers."
-    )
+    steps_of = f"{summary['training']['steps']} steps of {settings.train.batch_pairs}"
+    rate = f"learning rate {settings.train.learning_rate:g}"
+    shown = f"the same {settings.train_frames} frames of the whole video"
+    if settings.loss.needs_reference:
+        page.text(
+            f"{steps_of} pairs, {rate}, beta {settings.loss.beta:g}, SFT weight "
+            f"{settings.loss.sft_weight:g}. Every pair shows {shown} for both answers."
+        )
+    else:
+        page.text(f"{steps_of} answers, {rate}. Every question about a video shows {shown}.")
     metrics = read_metrics(settings.folder("train"))
     steps = [int(one["step"]) for one in metrics]
 
@@ -163,9 +182,17 @@ def _page(settings: RunConfig, summary: dict[str, Any]) -> Page:
     dropped = sorted(counts["dropped"].items(), key=lambda item: -item[1])
     page.table(["dropped by", "candidates"], [[name, count] for name, count in dropped])
     store = FrameStore.open(settings.folder("frames"))
-    for pair in _sample(read_pairs(settings.folder("pairs") / "pairs.jsonl")):
-        _show_pair(page, pair, store)
+    for pair in _sample(pairs):
+        _show_pair(page, pair, store, settings.train_frames)
     return page
+
+
+def _what_was_done(settings: RunConfig, pairs: list[Pair]) -> str:
+    if settings.loss.needs_reference:
+        return "TPO trained it on pairs that it made itself, without labels."
+    if all(pair.rejected is not None for pair in pairs):
+        return "SFT trained it on chosen answers that it made itself, without labels."
+    return "SFT trained it on answers that it was given."
 
 
 def _sample(pairs: list[Pair]) -> list[Pair]:
@@ -175,8 +202,17 @@ def _sample(pairs: list[Pair]) -> list[Pair]:
     return [p for kind in kinds for p in [q for q in pairs if q.granularity == kind][:half]]
 
 
-def _show_pair(page: Page, pair: Pair, store: FrameStore) -> None:
+def _show_pair(page: Page, pair: Pair, store: FrameStore, shown: int) -> None:
+    """The question, and each answer below the frames it was made from; `shown` in training.
+
+    An answer that came from elsewhere stands below the frames that it is trained with.
+    """
     info = store.info(pair.video_id)
+    if pair.rejected is None:
+        page.text(f"{info.names[0]}\n{pair.question}")
+        positions = pair.chosen_frames or train_frames(len(info.times_F), shown).tolist()
+        _show_answer(page, store, pair.video_id, positions, f"answer: {pair.chosen}")
+        return
     where = (
         "" if pair.segment is None else f", segment {pair.segment[0]:.0f}-{pair.segment[1]:.0f} s"
     )
@@ -185,8 +221,12 @@ def _show_pair(page: Page, pair: Pair, store: FrameStore) -> None:
         ("chosen", pair.chosen, pair.chosen_frames),
         ("rejected", pair.rejected, pair.rejected_frames),
     ):
-        page.contact_sheet(
-            store.frames(pair.video_id, positions),
-            [f"{info.times_F[position]:.1f} s" for position in positions],
-            caption=f"{label}: {answer}",
-        )
+        _show_answer(page, store, pair.video_id, positions, f"{label}: {answer}")
+
+
+def _show_answer(
+    page: Page, store: FrameStore, video_id: str, positions: list[int], caption: str
+) -> None:
+    times_F = store.info(video_id).times_F
+    labels = [f"{times_F[position]:.1f} s" for position in positions]
+    page.contact_sheet(store.frames(video_id, positions), labels, caption=caption)

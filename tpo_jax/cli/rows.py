@@ -10,7 +10,7 @@ from data_pipelines.artefacts import file_sha256, read_manifest
 from data_pipelines.loader import PairRows
 from data_pipelines.pairs import read_pairs
 from tpo_jax.api import LoadedModel, load
-from tpo_jax.attention import row_kernel
+from tpo_jax.attention import row_kernel, row_multiple
 from tpo_jax.cli.frames import open_frames
 from tpo_jax.cli.settings import RunConfig, as_json
 from tpo_jax.errors import InputError
@@ -28,9 +28,13 @@ class TrainingRows:
 def read_rows(settings: RunConfig, wanted_by: str, mesh: Mesh) -> TrainingRows:
     """Open everything a row is made of; the model's parameters go to the mesh.
 
+    A row holds both answers where the loss compares them, else the chosen one alone.
+
     Raises:
-      InputError: an artefact is missing, or was made for another model or other frames.
+      InputError: an artefact is missing, or was made for another model or other frames; or a loss
+        on pairs is wanted and a pair has no rejected answer.
     """
+    platform = mesh.devices.flat[0].platform
     model = load(settings.checkpoint, remat=settings.train.remat, mesh=mesh)
     store = open_frames(settings, model.images, wanted_by)
     folder = settings.folder("pairs")
@@ -47,6 +51,9 @@ def read_rows(settings: RunConfig, wanted_by: str, mesh: Mesh) -> TrainingRows:
         frames=settings.train_frames,
         visual_tokens=model.config.tokens_per_video(settings.train_frames),
         prompts=settings.prompts,
+        # SFT alone learns from chosen answers only: rejected ones would be computed for nothing.
+        answers=2 if settings.loss.needs_reference else 1,
+        multiple=row_multiple(platform, mesh.shape["context"]),
     )
     made_from = {
         "pairs": file_sha256(folder / "pairs.jsonl")[:16],
@@ -55,8 +62,8 @@ def read_rows(settings: RunConfig, wanted_by: str, mesh: Mesh) -> TrainingRows:
         "tokenizer": sha256(model.tokenizer.to_str().encode()).hexdigest()[:16],
         "prompts": as_json(settings.prompts),
         "train_frames": settings.train_frames,
-        "row": as_json(rows.shape),
-        "kernel": row_kernel(mesh.shape["context"]),
+        "row": as_json(rows.shape) | {"answers": rows.answers},
+        "kernel": row_kernel(platform),
         "compute_dtype": settings.compute_dtype,
     }
     return TrainingRows(model=model, rows=rows, made_from=made_from)

@@ -14,6 +14,7 @@ from data_pipelines.prompts import PromptPolicy
 from data_pipelines.sampling import FramePolicy
 from tpo_jax.cli.config import to_dataclass
 from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.models.remat import Remat
 from tpo_jax.parallel.mesh import MeshConfig
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.training.loop import LoopConfig
@@ -25,13 +26,14 @@ class TrainConfig(OptimizerConfig, LoopConfig):
     """Optimizer, loop, and pairs a step. `steps=0` means `epochs` over the pairs.
 
     A step computes its pairs in `accumulate` parts, one after another: less memory, same result.
-    `remat` computes activations again going backward: less memory, more time.
+    `remat` says what of each layer is kept for the way back (`models/remat.py`): the less, the less
+    memory and the more time.
     """
 
     batch_pairs: int
     accumulate: int = 1
     epochs: int = 1
-    remat: bool = True
+    remat: Remat = "full"
 
 
 @dataclass(frozen=True, kw_only=True)

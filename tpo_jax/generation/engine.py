@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from tpo_jax.attention import Layout
+from tpo_jax.attention import Layout, row_layout
 from tpo_jax.generation.sampling import SamplingConfig, choose
 from tpo_jax.models.language import empty_cache
 from tpo_jax.models.video_lmm import Params, VideoLMM, VideoLMMConfig
@@ -114,9 +114,7 @@ def _generate(
         jnp.broadcast_to(visual_MD, (batch, *visual_MD.shape)),
         rows["visual_index"],
         rows["positions"],
-        Layout(
-            order_q=order_k[:, :prompt], branch_q=rows["branch"], order_k=order_k, branch_k=branch_k
-        ),
+        row_layout(rows["branch"]),
         empty,
     )
     first = choose(model.logits(hidden[:, -1]), keys_B, jnp.int32(0), sampling.temperature)

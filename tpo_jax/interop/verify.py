@@ -14,12 +14,12 @@ import numpy as np
 import optax
 from flax import nnx
 
-from tpo_jax.attention import PAD_BRANCH, row_layout
+from tpo_jax.attention import PAD_BRANCH
 from tpo_jax.errors import InputError
 from tpo_jax.interop import keys
 from tpo_jax.interop.golden_case import ARRAYS, LOGPROBS, LOSSES, GoldenCase
 from tpo_jax.models.video_lmm import Params, VideoLMM, abstract_model
-from tpo_jax.preference.logprobs import predicting_states, row_logprobs, row_mask
+from tpo_jax.preference.logprobs import batch_layout, predicting_states, row_logprobs, row_mask
 from tpo_jax.preference.losses import SFT, TPOLoss
 from tpo_jax.preference.reference import make_reference_step
 from tpo_jax.training.optimizer import split_frozen
@@ -226,7 +226,7 @@ def _keep_gradients() -> optax.GradientTransformation:
 def _forward(model: VideoLMM, batch: Row) -> Numbers:
     visual_BMD = model.encode_videos(batch["frames"])
     row = batch["tokens"], visual_BMD, batch["visual_index"], batch["positions"]
-    hidden_BTD, _ = model(*row, row_layout(batch["branch"]))
+    hidden_BTD, _ = model(*row, batch_layout(batch))
     states_BKAD = predicting_states(hidden_BTD, *batch["answers"].shape[1:])
     return {
         "vision_features": model.vision(batch["frames"][0]),
@@ -305,7 +305,7 @@ def _all_states(model: VideoLMM, batch: Row) -> Numbers:
     tower_LFPD = model.vision.states(batch["frames"][0])
     projected_FPD = model.projector(model.vision(batch["frames"][0]))
     visual_BMD = model.encode_videos(batch["frames"])
-    layout = row_layout(batch["branch"])
+    layout = batch_layout(batch)
     x_BTD = model.embed(batch["tokens"], visual_BMD, batch["visual_index"])
     layers_LBTD = model.language.states(x_BTD, batch["positions"], layout)
     hidden_BTD, _ = model.language(x_BTD, batch["positions"], layout)

@@ -9,7 +9,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from tpo_jax.attention import Layout, attend
+from tpo_jax.models.chunks import count_chunks
+from tpo_jax.models.remat import LAYER_INPUT, Remat, mark, rematerialised
 from tpo_jax.parallel.mesh import constrain_rows
+
+# The most of the MLP's columns that are computed at once, in rows of at least so many tokens.
+MLP_COLUMNS = 5120
+MLP_TOKENS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +23,7 @@ class LanguageConfig:
     """Shape and settings of the decoder; `vocab_rows` is the row count of the stored embedding.
 
     `padding_rows` more rows make the vocabulary divide over a mesh: they hold zeros, get no
-    probability, and are cut off at export. `remat` trades time for memory: activations inside a
-    layer are computed again going backward.
+    probability, and are cut off at export. `remat` trades time for memory (`models/remat.py`).
     """
 
     vocab_rows: int
@@ -33,7 +38,7 @@ class LanguageConfig:
     qkv_bias: bool
     tied_embeddings: bool
     padding_rows: int = 0
-    remat: bool = True
+    remat: Remat = "full"
 
     @property
     def table_rows(self) -> int:
@@ -83,6 +88,21 @@ class RMSNorm(nnx.Module):
         return self.scale[...] * y.astype(x.dtype)
 
 
+class TokenEmbedding(nnx.Module):
+    """A table of rows by token id, given in the dtype that the table has.
+
+    `nnx.Embed` gives them in the dtype it was made with, fp32, and then everything would be.
+    """
+
+    def __init__(self, rows: int, width: int, *, rngs: nnx.Rngs):
+        init = nnx.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+        self.embedding = nnx.Param(init(rngs.params(), (rows, width)))
+
+    def __call__(self, tokens: Int[Array, "*B"]) -> Float[Array, "*B D"]:
+        """The rows of these tokens."""
+        return jnp.take(self.embedding[...], tokens, axis=0)
+
+
 class DecoderLayer(nnx.Module):
     """Pre-norm layer: grouped-query attention with rope, then SwiGLU."""
 
@@ -109,7 +129,10 @@ class DecoderLayer(nnx.Module):
         cache: KVCache | None,
         write_at: Int[Array, ""] | int,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-        """One layer. Keys go into this layer's cache [B, S, K, E], if given, from `write_at` on."""
+        """One layer. Keys go into this layer's cache [B, S, K, E], if given, from `write_at` on.
+
+        Whole rows (`layout.row`) need no other keys than their own.
+        """
         theta = self.config.rope_theta
         y = self.norm1(x_BTD)
         q = rearrange(self.q(y), "B T (H E) -> B T H E", E=self.config.head_width)
@@ -117,12 +140,39 @@ class DecoderLayer(nnx.Module):
         v = rearrange(self.v(y), "B T (K E) -> B T K E", E=self.config.head_width)
         q, k = rotate(q, positions_BT, theta), rotate(k, positions_BT, theta)
         if cache is not None:
-            k = jax.lax.dynamic_update_slice_in_dim(cache.k, k, write_at, axis=1)
-            v = jax.lax.dynamic_update_slice_in_dim(cache.v, v, write_at, axis=1)
-            cache = KVCache(k=k, v=v)
+            cache = KVCache(
+                k=jax.lax.dynamic_update_slice_in_dim(cache.k, k, write_at, axis=1),
+                v=jax.lax.dynamic_update_slice_in_dim(cache.v, v, write_at, axis=1),
+            )
+            if layout.row is None:
+                k, v = cache.k, cache.v
         x_BTD = x_BTD + self.out(rearrange(attend(q, k, v, layout), "B T H E -> B T (H E)"))
-        y = self.norm2(x_BTD)
-        return x_BTD + self.down(jax.nn.silu(self.gate(y)) * self.up(y)), cache
+        return x_BTD + self._mlp(self.norm2(x_BTD)), cache
+
+    def _mlp(self, y_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """SwiGLU; of long rows so many columns at a time that what is inside stays small."""
+        count = count_chunks(self.config.mlp_width, MLP_COLUMNS)
+        if count == 1 or y_BTD.shape[1] < MLP_TOKENS or self.config.mlp_width % count:
+            return self.down(jax.nn.silu(self.gate(y_BTD)) * self.up(y_BTD))
+        # Chunk i of c holds every c-th column: it is spread over the devices as all of them are.
+        kernels = (
+            rearrange(self.gate.kernel[...], "D (W C) -> C D W", C=count),
+            rearrange(self.up.kernel[...], "D (W C) -> C D W", C=count),
+            rearrange(self.down.kernel[...], "(W C) D -> C W D", C=count),
+        )
+        # Sums over chunks, of the gradient too, are in fp32.
+        y_fp32 = y_BTD.astype(jnp.float32)
+
+        @jax.checkpoint
+        def add_chunk(total_BTD, kernels):  # type: ignore[no-untyped-def]
+            gate_DW, up_DW, down_WD = kernels
+            y = y_fp32.astype(y_BTD.dtype)
+            hidden_BTW = jax.nn.silu(y @ gate_DW) * (y @ up_DW)
+            own_BTD = jnp.matmul(hidden_BTW, down_WD, preferred_element_type=jnp.float32)
+            return constrain_rows(total_BTD + own_BTD), None
+
+        total_BTD, _ = jax.lax.scan(add_chunk, jnp.zeros_like(y_fp32), kernels)
+        return total_BTD.astype(y_BTD.dtype)
 
 
 class Decoder(nnx.Module):
@@ -130,7 +180,7 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: LanguageConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.embed = nnx.Embed(config.table_rows, config.width, rngs=rngs)
+        self.embed = TokenEmbedding(config.table_rows, config.width, rngs=rngs)
         self.norm = RMSNorm(config.width, config.norm_eps)
         if not config.tied_embeddings:
             self.head = nnx.Linear(config.width, config.table_rows, use_bias=False, rngs=rngs)
@@ -151,7 +201,7 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
         """Final normed hidden states, and the cache with these tokens written (None without one).
 
-        Layers are scanned; with `remat` only the input of each is kept for the backward pass.
+        Layers are scanned; `config.remat` says what of each is kept for the backward pass.
         """
         x_BTD, (cache, _) = self._run_layers(x_BTD, positions_BT, layout, cache, write_at)
         return self.norm(x_BTD), cache
@@ -171,13 +221,13 @@ class Decoder(nnx.Module):
 
         def body(x, layer_and_cache):  # type: ignore[no-untyped-def]
             layer, layer_cache = layer_and_cache
+            x = mark(x, LAYER_INPUT)
             layer = nnx.merge(graph, layer)
             x, layer_cache = layer(x, positions_BT, layout, layer_cache, write_at)
             x = constrain_rows(x)
             return x, (layer_cache, x if keep else None)
 
-        if self.config.remat:
-            body = jax.checkpoint(body)
+        body = rematerialised(body, self.config.remat)
         return jax.lax.scan(body, constrain_rows(x_BTD), (stacked, cache))
 
     def head_kernel(self) -> Float[Array, "D V"]:

@@ -10,10 +10,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
 from tpo_jax.attention import Layout
+from tpo_jax.models.frame_chunks import map_frames
 from tpo_jax.models.language import Decoder, KVCache, LanguageConfig
+from tpo_jax.models.place_visual import place_visual
 from tpo_jax.models.projector import Projector
 from tpo_jax.models.vision import VisionConfig, VisionTower
 from tpo_jax.models.visual_tokens import VisualTokensConfig, frame_tokens, video_tokens
+from tpo_jax.parallel.mesh import constrain_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +54,24 @@ class VideoLMM(nnx.Module):
         return None if self.config.visual_tokens.newline == "none" else self.newline[...]
 
     def encode_frames(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F N D"]:
-        """Visual tokens of each frame: tower, projector, pooling, newlines in the frame."""
-        patches = self.projector(self.vision(frames_FHWC))
-        return frame_tokens(patches, self._newline(), self.config.visual_tokens)
+        """Visual tokens of each frame: tower, projector, pooling, newlines in the frame.
+
+        A few frames at a time (`config.vision.frames_per_chunk`). Going backward, features of the
+        tower are kept and what the projector makes of them, several times as much, is not.
+        """
+        graph, state = nnx.split((self.projector, self._newline()))
+
+        @jax.checkpoint
+        def project(state: nnx.State, features_FPC: jax.Array) -> jax.Array:
+            projector, newline = nnx.merge(graph, state)
+            projected_FPD = constrain_frames(projector(features_FPC))
+            return frame_tokens(projected_FPD, newline, self.config.visual_tokens)
+
+        return map_frames(
+            lambda chunk_FHWC: project(state, self.vision(chunk_FHWC)),
+            frames_FHWC,
+            self.config.vision.frames_per_chunk,
+        )
 
     def encode_videos(self, frames_BFHWC: UInt8[Array, "B F H W 3"]) -> Float[Array, "B M D"]:
         """Visual tokens of whole videos, in one sequence each."""
@@ -71,11 +89,13 @@ class VideoLMM(nnx.Module):
         visual_BMD: Float[Array, "B M D"],
         visual_index_BT: Int[Array, "B T"],
     ) -> Float[Array, "B T D"]:
-        """Embeddings of a row: visual token `visual_index` where that is >= 0, else the text."""
-        text = self.language.embed(tokens_BT)
-        index = jnp.maximum(visual_index_BT, 0)[..., None]
-        visual = jnp.take_along_axis(visual_BMD.astype(text.dtype), index, axis=1)
-        return jnp.where(visual_index_BT[..., None] >= 0, visual, text)
+        """Embeddings of a row: visual token `visual_index` where that is >= 0, else the text.
+
+        A visual token stands in a row at most once.
+        """
+        text_BTD = self.language.embed(tokens_BT)
+        placed_BTD = place_visual(visual_BMD.astype(text_BTD.dtype), visual_index_BT)
+        return jnp.where(visual_index_BT[..., None] >= 0, placed_BTD, text_BTD)
 
     def __call__(
         self,

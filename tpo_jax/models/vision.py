@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from tpo_jax.attention import attend
-from tpo_jax.parallel.mesh import constrain_frames, frame_ways
+from tpo_jax.parallel.mesh import constrain_frames
 
 GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
@@ -107,24 +107,9 @@ class VisionTower(nnx.Module):
         )
 
     def __call__(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F P D"]:
-        """Features [F, side*side, width] of uint8 frames.
-
-        On each device `frames_per_chunk` at a time, or a few less where their number is uneven.
-        """
-        frames, chunk, ways = frames_FHWC.shape[0], self.config.frames_per_chunk, frame_ways()
-        count = -(-frames // (chunk * ways)) if chunk > 0 else 1
-        if count <= 1:
-            return self._encode(constrain_frames(frames_FHWC))
-        # A device's frames lie side by side; a chunk takes every C-th of all: some of each device.
-        padding = -frames % (count * ways)
-        padded_FHWC = jnp.pad(frames_FHWC, ((0, padding), (0, 0), (0, 0), (0, 0)))
-        chunks_CFHWC = rearrange(padded_FHWC, "(F C) H W c -> C F H W c", C=count)
-        graph, state = nnx.split(self)
-        features_CFPD = jax.lax.map(
-            lambda chunk_FHWC: nnx.merge(graph, state)._encode(constrain_frames(chunk_FHWC)),
-            chunks_CFHWC,
-        )
-        return rearrange(features_CFPD, "C F P D -> (F C) P D")[:frames]
+        """Features [F, side*side, width] of uint8 frames, all at once."""
+        x_FPD, _ = self._run_layers(self._embed(frames_FHWC))
+        return x_FPD[:, 1:] if self.config.class_token else x_FPD
 
     def states(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "L F P D"]:
         """The residual stream before the first layer and after each that is run: layers_used + 1.
@@ -135,10 +120,6 @@ class VisionTower(nnx.Module):
         _, states_LFPD = self._run_layers(x_FPD, keep=True)
         assert states_LFPD is not None
         return jnp.concatenate([x_FPD[None], states_LFPD])
-
-    def _encode(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F P D"]:
-        x_FPD, _ = self._run_layers(self._embed(frames_FHWC))
-        return x_FPD[:, 1:] if self.config.class_token else x_FPD
 
     def _embed(self, frames_FHWC: UInt8[Array, "F H W 3"]) -> Float[Array, "F P D"]:
         config = self.config
@@ -170,7 +151,7 @@ class VisionTower(nnx.Module):
         used = jax.tree.map(lambda leaf: leaf[: self.config.layers_used], stacked)
 
         def body(x, layer):  # type: ignore[no-untyped-def]
-            x = nnx.merge(graph, layer)(x)
+            x = constrain_frames(nnx.merge(graph, layer)(x))
             return x, x if keep else None
 
-        return jax.lax.scan(body, x_FPD, used)
+        return jax.lax.scan(body, constrain_frames(x_FPD), used)

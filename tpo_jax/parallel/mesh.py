@@ -124,6 +124,11 @@ def constrain_frames(x: jax.Array) -> jax.Array:
     return _constrain(x, FRAME_AXES)
 
 
+def constrain_second(x: jax.Array, axes: str | tuple[str, ...]) -> jax.Array:
+    """The same for an array whose second axis is spread over `axes`, and whose first is not."""
+    return _constrain(x, (), axes)
+
+
 def frame_ways() -> int:
     """Over how many devices `constrain_frames` spreads frames; 1 where no mesh is set."""
     mesh = jax.sharding.get_abstract_mesh()

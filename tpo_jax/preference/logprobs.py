@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 from jaxtyping import Array, Float, Int
 
-from tpo_jax.attention import row_layout
+from tpo_jax.attention import Layout, row_layout
+from tpo_jax.models.chunks import count_chunks
 from tpo_jax.models.video_lmm import VideoLMM
 
 Batch = Mapping[str, Any]  # arrays of the host or of a device
@@ -52,7 +53,7 @@ def row_logprobs(
         visual_BMD,
         batch["visual_index"],
         batch["positions"],
-        row_layout(batch["branch"]),
+        batch_layout(batch),
     )
     logprobs_BN = token_logprobs(
         model.language.head_kernel(),
@@ -65,6 +66,12 @@ def row_logprobs(
     prompt_BKS = repeat(logprobs_BN[:, :prompt_targets], "B S -> B K S", K=answers)
     answer_BKA = rearrange(logprobs_BN[:, prompt_targets:], "B (K A) -> B K A", K=answers)
     return jnp.where(row_mask(batch) > 0, jnp.concatenate([prompt_BKS, answer_BKA], axis=-1), 0.0)
+
+
+def batch_layout(batch: Batch) -> Layout:
+    """Who sees whom in the rows of a batch."""
+    answers, answer = batch["answers"].shape[1:]
+    return row_layout(batch["branch"], answers=answers, answer=answer)
 
 
 def predicting_states(
@@ -98,17 +105,6 @@ def supervised_targets(batch: Batch) -> Int[Array, "B N"]:
 
 
 # ------------------------------------------------------------------------- the vocabulary in chunks
-
-
-def count_chunks(rows: int, columns: int) -> int:
-    """How many chunks a vocabulary of `rows` is taken in, each of at most `columns`.
-
-    The fewest that divide it. Where a count that divides would leave chunks of less than half the
-    width asked for, it is the fewest that need not divide, and the caller pads.
-    """
-    fewest = -(-rows // columns)
-    dividing = next(count for count in range(fewest, rows + 1) if rows % count == 0)
-    return dividing if dividing < 2 * fewest else fewest
 
 
 def token_logprobs(

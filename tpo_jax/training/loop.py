@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -65,6 +65,15 @@ def init_sharded_state(
     return replace(state, step=jax.device_put(state.step, param_shardings(mesh, state.step)))
 
 
+def jit_step(step: TrainStep, state_shardings: TrainState) -> Any:
+    """The step as it is run, and as `tpo plan` compiles it.
+
+    The state that goes in is given away for the one that comes out, which lies as it did: so the
+    step compiles once.
+    """
+    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, None))
+
+
 def train(
     state: TrainState,
     step: TrainStep,
@@ -89,10 +98,9 @@ def train(
         first step is not `at_reference` (see `PairLoss`; None for a loss without one), so that the
         reference table was not made by the model being trained.
     """
-    # Pinned, so that the state comes out of a step as it went in and the step compiles once.
     shardings = param_shardings(mesh, state)
     state = jax.device_put(state, shardings)
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    compiled = jit_step(step, shardings)
     with Checkpoints(folder / CHECKPOINTS_FOLDER, save_every=config.save_every) as checkpoints:
         start = checkpoints.latest or 0
         if start:

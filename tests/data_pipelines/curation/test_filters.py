@@ -1,5 +1,7 @@
 """The judge's verdict, and what each filter drops."""
 
+import itertools
+
 import pytest
 
 from data_pipelines.curation.filters import reason_to_drop
@@ -51,6 +53,19 @@ def test_each_filter(chosen: str, rejected: str, judged: Verdict, name: str | No
     assert objection is not None and objection[0] == name
     judges_word = name in ("ambiguous", "chosen_wrong", "rejected_not_worse")
     assert (objection[1] == "because") == judges_word and objection[1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "name"),
+    [(RIGHT, WRONG, None), ("", WRONG, "empty"), (RIGHT, "", "empty"), (RIGHT, RIGHT, "identical")],
+)
+def test_without_the_post_filter_the_verdict_drops_nothing(
+    chosen: str, rejected: str, name: str | None
+) -> None:
+    for better, unambiguous, right in itertools.product((True, False), repeat=3):
+        judged = verdict(better, unambiguous, right)
+        objection = reason_to_drop(chosen, rejected, judged, post_filter=False)
+        assert (objection and objection[0]) == name
 
 
 @pytest.mark.parametrize(

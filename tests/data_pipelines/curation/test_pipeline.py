@@ -15,7 +15,7 @@ from data_pipelines.curation.segments import uniform_segments
 from data_pipelines.errors import InputError
 from data_pipelines.pairs import read_pairs
 from data_pipelines.sampling import inside, outside
-from data_pipelines.synthetic_events import DESCRIBE
+from data_pipelines.synthetic_events import DESCRIBE, caption
 from tests.data_pipelines.curation.knowing_model import (
     CONFIG,
     MADE_FROM,
@@ -144,6 +144,39 @@ def test_each_filter_drops_what_it_should(world: World, tmp_path: Path) -> None:
         ("after", "chosen_wrong"),
     ):
         assert reasons[kind] == {name}, kind
+
+
+def test_without_the_post_filter_only_empty_and_identical_go(world: World, tmp_path: Path) -> None:
+    captions = {}
+    for video in world.store.videos[1:]:  # the last segment contradicts what the first ones tell
+        first = world.timelines[video][0].event
+        shape = "ring" if first.shape != "ring" else "cross"
+        motion = "up" if first.motion != "up" else "down"
+        count = "two" if first.count != "two" else "three"
+        other = replace(first, shape=shape, motion=motion, count=count)
+        end = len(uniform_segments(world.store.info(video).duration, CONFIG.segment_seconds))
+        captions[video, end - 1] = caption([other])
+    told = {}
+    for name in ("filtered", "all"):
+        out = tmp_path / name
+        model = knowing(world, tamper=tampered, captions=captions)
+        run(world, out, model, config=replace(CONFIG, post_filter=name == "filtered"))
+        told[name] = read_pairs(out / "pairs.jsonl"), read_dropped(out)
+    (kept, dropped), (all_kept, all_dropped) = told["filtered"], told["all"]
+    # Ambiguous questions too are asked, and kept with what the judge said of them.
+    judged = {"ambiguous", "chosen_wrong", "rejected_not_worse"}
+    assert {entry["filter"] for entry in dropped} & judged == {"ambiguous", "chosen_wrong"}
+    assert {entry["filter"] for entry in all_dropped} == {"empty", "identical"}
+    let_in = {pair.id for pair in all_kept} - {pair.id for pair in kept}
+    of_judge = {entry["id"] for entry in dropped if entry["filter"] in judged}
+    assert let_in and let_in <= of_judge
+    assert {pair.id for pair in kept} <= {pair.id for pair in all_kept}
+    said = {pair.id: pair.judge_said for pair in all_kept}
+    for one in let_in:
+        assert not (said[one]["unambiguous"] and said[one]["chosen_right"])
+    assert any(not said[one]["unambiguous"] for one in let_in)
+    counts = [len(pairs) + len(gone) for pairs, gone in told.values()]
+    assert counts[0] == counts[1]  # no candidate is lost
 
 
 def test_unreadable_captions_are_not_asked_about(world: World, tmp_path: Path) -> None:
