@@ -15,6 +15,7 @@ from tests.quick_compile import QUICK
 from tests.tiny import random_batch, tiny_model
 from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.presets import preset_json
+from tpo_jax.models.remat import Remat
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
 from tpo_jax.planning.flops import (
     PARTS,
@@ -44,7 +45,7 @@ EMPHASIS: dict[str, dict[str, int]] = {
 
 
 @cache
-def one_layer(emphasis: str = "decoder", *, remat: bool = False) -> VideoLMMConfig:
+def one_layer(emphasis: str = "decoder", *, remat: Remat = "none") -> VideoLMMConfig:
     """One layer each, so that no loop runs twice, and wide enough for products to be nearly all."""
     config, _, _ = tiny_model()
     vision = replace(config.vision, width=256, mlp_width=640, layers=2, layers_used=1, heads=4)
@@ -124,7 +125,7 @@ def test_a_step_equals_what_xla_counts(emphasis, trained):
 
 @pytest.mark.parametrize("emphasis", ["decoder", "attention"])
 def test_a_layer_computed_again_stops_before_its_last_product(emphasis):
-    check_step(one_layer(emphasis, remat=True), RECIPE, replace(RECOMPUTE["full"], kernel=0))
+    check_step(one_layer(emphasis, remat="full"), RECIPE, replace(RECOMPUTE["full"], kernel=0))
 
 
 def check_step(config: VideoLMMConfig, trained: frozenset[str], recompute: Recompute) -> None:

@@ -80,6 +80,8 @@ class Recompute:
 RECOMPUTE: Mapping[str, Recompute] = {
     "none": Recompute(),
     "full": Recompute(qkv=1, out=1, gate_up=1, attention=1),
+    "attention": Recompute(qkv=1, out=1, gate_up=1),
+    "offload": Recompute(qkv=1, out=1, gate_up=1, attention=1),
 }
 
 
@@ -181,7 +183,8 @@ def row_flops(
     }
     twice = {
         "tower": again.tower * forward["tower"] * vision,
-        "projector": 0.0,
+        # Its hidden layer is never kept (`VideoLMM.encode_frames`).
+        "projector": row.frames * first * bool(trained & {"vision", "projector", "newline"}),
         "decoder": tokens * sum(getattr(again, name) * cost for name, cost in linear.items()),
         "attention": (again.attention + again.kernel) * attention,
         "head": again.head * head,
