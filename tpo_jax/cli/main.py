@@ -56,6 +56,10 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         module="tpo_jax.cli.train", summary="train the policy on the pairs; continues a killed run"
     ),
+    "plan": Verb(
+        module="tpo_jax.cli.plan",
+        summary="say what a step takes on TPU slices: memory, time and cost, with no TPU",
+    ),
     "eval": Verb(module="tpo_jax.cli.eval", summary="score a model on a benchmark"),
     "import": Verb(
         module="tpo_jax.cli.import_checkpoint",

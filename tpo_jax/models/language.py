@@ -14,7 +14,7 @@ from tpo_jax.models.remat import LAYER_INPUT, Remat, mark, rematerialised
 from tpo_jax.parallel.mesh import constrain_rows
 
 # The most of the MLP's columns that are computed at once, in rows of at least so many tokens.
-MLP_COLUMNS = 5120
+MLP_COLUMNS = 2560
 MLP_TOKENS = 1024
 
 

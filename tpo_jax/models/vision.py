@@ -43,7 +43,7 @@ class VisionConfig:
     patch_bias: bool
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
-    frames_per_chunk: int = 16
+    frames_per_chunk: int = 8
 
     @property
     def side(self) -> int:

@@ -1,0 +1,213 @@
+"""A step compiled for a slice that is not there: what the process of `compiler.py` does.
+
+python -m tpo_jax.planning.aot RESULT.json < pickled (Work, MeshConfig, Slice)
+"""
+
+import inspect
+import json
+import os
+import pickle
+import re
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import mesh_utils, topologies
+from jax.sharding import AxisType, Mesh
+
+from tpo_jax.errors import InputError
+from tpo_jax.generation import engine
+from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.models.video_lmm import abstract_model
+from tpo_jax.parallel.mesh import AXES, MeshConfig, batch_sharding
+from tpo_jax.parallel.rules import pad_vocabulary
+from tpo_jax.planning.compiler import Compiled
+from tpo_jax.planning.hardware import Slice
+from tpo_jax.planning.traffic import read_traffic
+from tpo_jax.planning.work import (
+    SCHEDULE_STEPS,
+    Work,
+    abstract_batch,
+    abstract_params,
+    abstract_state,
+    device_bytes,
+    fill_mesh,
+    shape_of_mesh,
+)
+from tpo_jax.preference.reference import make_reference_step
+from tpo_jax.training.loop import jit_step
+from tpo_jax.training.optimizer import make_optimizer
+from tpo_jax.training.step import TrainState, make_train_step
+
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+# How a program is refused that needs more HBM than there is.
+TOO_LARGE = re.compile(
+    r"memory space hbm\. Used ([\d.]+)([KMG]?)B? of ([\d.]+)([KMG]?)B? hbm", re.IGNORECASE
+)
+END_TOKEN, TEMPERATURE = 1, 0.7  # of generation; neither has a part in memory or time
+
+
+def compile_here(work: Work, mesh: MeshConfig, where: Slice) -> Compiled:
+    """Compiles the very step, from shapes alone. Needs `compiler.VARIABLES` in the environment.
+
+    Raises:
+      InputError: there is no such slice, or the work does not fit the mesh.
+    """
+    sizes = fill_mesh(mesh, where)
+    devices = slice_mesh(sizes, where)
+    known, lowered, lower_seconds = lower(work, devices)
+    shape = shape_of_mesh(sizes)
+    start = time.monotonic()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        needed = TOO_LARGE.search(str(error))
+        if needed is None:
+            raise
+        return Compiled(
+            mesh=shape,
+            peak_bytes=int(float(needed[1]) * UNITS.get(needed[2].upper(), 1)),
+            refused=True,
+            known=known,
+            sizes={},
+            traffic=None,
+            seconds={"lower": lower_seconds, "compile": time.monotonic() - start},
+        )
+    seconds = {"lower": lower_seconds, "compile": time.monotonic() - start}
+    memory = compiled.memory_analysis()
+    names = ("argument", "output", "temp", "alias")
+    found = {name: int(getattr(memory, f"{name}_size_in_bytes")) for name in names}
+    host = [int(getattr(memory, f"host_{name}_size_in_bytes")) for name in names[:3]]
+    try:
+        # A loop that ends by what it computes is that of generation, a token a turn.
+        text = compiled.as_text()
+        traffic = read_traffic(text, mesh_shape=shape, unknown_trips=max(work.answer_tokens - 1, 1))
+    except jax.errors.JaxRuntimeError:  # some versions of libtpu cannot be read by some of jax
+        traffic = None
+    return Compiled(
+        mesh=shape,
+        peak_bytes=peak_bytes(memory),
+        refused=False,
+        known=known,
+        host_bytes=sum(host),
+        sizes=found,
+        traffic=traffic,
+        seconds=seconds,
+    )
+
+
+def peak_bytes(memory: Any) -> int:
+    """The most HBM that is taken at once, arguments and results among it."""
+    return int(
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+    )
+
+
+def slice_mesh(mesh: MeshConfig, where: Slice) -> Mesh:
+    """The mesh over the devices of slices that are not there; `data` goes between slices.
+
+    Raises:
+      InputError: the compiler knows no such slice.
+    """
+    try:
+        devices = topologies.get_topology_desc(
+            platform="tpu", topology_name=where.topology_name, **where.topology_options
+        ).devices
+    except Exception as error:  # libtpu has several ways to say so
+        raise InputError(
+            f"{where.name}: the TPU compiler knows no such slice ({str(error).splitlines()[0]})"
+        ) from error
+    sizes = [getattr(mesh, axis) for axis in AXES]
+    if where.slices > 1:
+        inside = [mesh.data // where.slices, *sizes[1:]]
+        between = [where.slices, *(1 for _ in sizes[1:])]
+        laid = mesh_utils.create_hybrid_device_mesh(
+            inside, between, devices, allow_split_physical_axes=True
+        )
+    else:
+        laid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(np.asarray(laid), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def lower(work: Work, mesh: Mesh) -> tuple[dict[str, int], Any, float]:
+    """(bytes known beforehand, the lowered step, seconds it took)."""
+    start = time.monotonic()
+    graph, _ = abstract_model(pad_vocabulary(work.config, mesh))
+    dtype = jnp.dtype(work.compute_dtype)
+    batch = abstract_batch(work, mesh)
+    known = {"parameters": 0, "optimizer": 0, "gradients": 0, "batch": device_bytes(batch)}
+    with jax.set_mesh(mesh):
+        if work.step == "train":
+            state: TrainState = abstract_state(work, mesh)
+            optimizer = make_optimizer(work.optimizer, SCHEDULE_STEPS)
+            train = make_train_step(graph, work.loss, optimizer, dtype, accumulate=work.accumulate)
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+            lowered = jit_step(train, shardings).lower(state, batch)
+            known["parameters"] = device_bytes(state.params)
+            known["optimizer"] = device_bytes(state.opt_state)
+            known["gradients"] = device_bytes(state.trained)
+        else:
+            # Unused parameters are kept: they are on the devices all the same.
+            params = abstract_params(work, mesh)
+            known["parameters"] = device_bytes(params)
+            if work.step == "reference":
+                step = make_reference_step(graph, dtype)
+                lowered = jax.jit(step, keep_unused=True).lower(params, batch)
+            else:
+                lowered = lower_generate(work, mesh, graph, params, batch)
+    return known, lowered, time.monotonic() - start
+
+
+def lower_generate(work: Work, mesh: Mesh, graph: Any, params: Any, rows: Any) -> Any:
+    """The engine's own function, its prompts spread over the mesh as rows are."""
+    config = pad_vocabulary(work.config, mesh)
+    frames = -(-work.frames // engine.FRAME_BUCKET) * engine.FRAME_BUCKET
+    visual = (frames * config.tokens_per_frame + 1, config.language.width)
+    generate = jax.jit(
+        inspect.unwrap(engine._generate), static_argnums=(0, 1, 2, 3), keep_unused=True
+    )
+    return generate.lower(
+        graph,
+        config,
+        END_TOKEN,
+        SamplingConfig(max_new_tokens=work.answer_tokens, temperature=TEMPERATURE),
+        params,
+        jax.ShapeDtypeStruct(visual, jnp.dtype(work.compute_dtype)),
+        rows,
+        jax.ShapeDtypeStruct((work.pairs,), jnp.uint32, sharding=batch_sharding(mesh)),
+    )
+
+
+def main() -> None:
+    """Reads what to compile from stdin, and writes what came of it to the file that is named."""
+    work, mesh, where = pickle.load(sys.stdin.buffer)
+
+    def end_with_parent() -> None:
+        sys.stdin.buffer.read()  # returns when the other end is closed
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    content: dict[str, Any]
+    try:
+        content = asdict(compile_here(work, mesh, where))
+    except InputError as error:
+        content = {"input_error": str(error)}
+    result = Path(sys.argv[1])
+    partial = result.with_suffix(".partial")
+    partial.write_text(json.dumps(content))
+    partial.replace(result)
+    # Threads of the compiler and the one that reads stdin are not waited for.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
