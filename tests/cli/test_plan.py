@@ -61,6 +61,7 @@ def test_a_small_step(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found["run"]["chip_hours"] == pytest.approx(4 * found["run"]["hours"])
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_killed_plan_stops_no_other_and_two_run_at_once(checkpoint: Path) -> None:
     program = [sys.executable, "-m", "tpo_jax.cli.main", *command(checkpoint, "--step=reference")]

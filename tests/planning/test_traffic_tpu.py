@@ -77,10 +77,11 @@ def test_a_tpu_step(tpu_text):
     # Between the slices each chip exchanges its quarter of every gradient: 2 * 1/2 of it.
     assert traffic.dcn_bytes == layers * matrix / 4
     # Inside a slice every weight is gathered forward and backward, and every gradient summed. The
-    # compiler may do either in a way that takes more, a whole all-reduce at most.
+    # compiler may do either in a way that takes more: a whole all-reduce, and in libtpu 0.0.42 each
+    # weight is gathered three times (18 gathers in its text).
     gathered = 2 * layers * matrix * 3 / 4
     summed = layers * matrix * 3 / 4
-    assert gathered + summed <= traffic.ici_bytes <= 1.15 * (gathered + 2 * summed)
+    assert gathered + summed <= traffic.ici_bytes <= 1.15 * (1.5 * gathered + 2 * summed)
 
 
 def test_a_tpu_chain_has_one_beginning(tpu_text):

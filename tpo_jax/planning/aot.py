@@ -46,10 +46,10 @@ from tpo_jax.training.optimizer import make_optimizer
 from tpo_jax.training.step import TrainState, make_train_step
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
-# How a program is refused that needs more HBM than there is.
-TOO_LARGE = re.compile(
-    r"memory space hbm\. Used ([\d.]+)([KMG]?)B? of ([\d.]+)([KMG]?)B? hbm", re.IGNORECASE
-)
+# How a program is refused that needs more HBM than there is: with its arguments, or for what it
+# holds beside them.
+TOO_LARGE = re.compile(r"memory space hbm\. Used ([\d.]+)([KMG]?)B? of ", re.IGNORECASE)
+TOO_LARGE_INSIDE = re.compile(r"HLO temporaries \(([\d.]+)([KMG]?)B?\) exceeds available HBM")
 END_TOKEN, TEMPERATURE = 1, 0.7  # of generation; neither has a part in memory or time
 
 
@@ -67,12 +67,12 @@ def compile_here(work: Work, mesh: MeshConfig, where: Slice) -> Compiled:
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        needed = TOO_LARGE.search(str(error))
+        needed = needed_bytes(str(error), arguments=sum(known.values()) - known["gradients"])
         if needed is None:
             raise
         return Compiled(
             mesh=shape,
-            peak_bytes=int(float(needed[1]) * UNITS.get(needed[2].upper(), 1)),
+            peak_bytes=needed,
             refused=True,
             known=known,
             sizes={},
@@ -83,6 +83,7 @@ def compile_here(work: Work, mesh: MeshConfig, where: Slice) -> Compiled:
     memory = compiled.memory_analysis()
     names = ("argument", "output", "temp", "alias")
     found = {name: int(getattr(memory, f"{name}_size_in_bytes")) for name in names}
+    found["alive"] = int(memory.peak_memory_in_bytes)
     host = [int(getattr(memory, f"host_{name}_size_in_bytes")) for name in names[:3]]
     try:
         # A loop that ends by what it computes is that of generation, a token a turn.
@@ -100,6 +101,14 @@ def compile_here(work: Work, mesh: MeshConfig, where: Slice) -> Compiled:
         traffic=traffic,
         seconds=seconds,
     )
+
+
+def needed_bytes(refusal: str, *, arguments: int) -> int | None:
+    """What a program with such arguments needs of HBM; None if refused for another reason."""
+    for pattern, beside in ((TOO_LARGE, 0), (TOO_LARGE_INSIDE, arguments)):
+        if found := pattern.search(refusal):
+            return int(float(found[1]) * UNITS.get(found[2].upper(), 1)) + beside
+    return None
 
 
 def peak_bytes(memory: Any) -> int:
@@ -192,7 +201,8 @@ def main() -> None:
     work, mesh, where = pickle.load(sys.stdin.buffer)
 
     def end_with_parent() -> None:
-        sys.stdin.buffer.read()  # returns when the other end is closed
+        # Returns when the other end is closed. Not `sys.stdin.read`, whose lock an exit waits for.
+        os.read(sys.stdin.fileno(), 1)
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()

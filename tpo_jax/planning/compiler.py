@@ -46,7 +46,8 @@ class Compiled:
       refused: the compiler found no way to stay inside the memory of the device.
       known: bytes of "parameters", "optimizer", "gradients", "batch", from shapes and shardings.
       host_bytes: of the host's memory, for what is offloaded.
-      sizes: "argument", "output", "temp", "alias" as the compiler has them; empty if refused.
+      sizes: "argument", "output", "temp", "alias" as the compiler has them, and "alive", the most
+        in use at one moment: the peak without the holes between buffers. Empty if refused.
       traffic: None if refused, or where this libtpu cannot print the program.
       seconds: of "lower" and "compile".
     """

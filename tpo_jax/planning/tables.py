@@ -67,6 +67,9 @@ def memory_rows(plans: Sequence[Plan]) -> Rows:
     for part in plans[0].compiled.parts:
         values = [plan.compiled.parts[part] / GIB for plan in plans]
         rows.append((f"  {part}", [f"{value:.2f}" for value in values]))
+    alive = [plan.compiled.sizes.get("alive") for plan in plans]
+    in_use = ["unknown" if size is None else f"{size / GIB:.2f} GiB" for size in alive]
+    rows.append(("in use at one moment", in_use))
     if any(plan.compiled.host_bytes for plan in plans):
         on_host = [f"{plan.compiled.host_bytes / GIB:.2f} GiB" for plan in plans]
         rows.append(("in the host's memory", on_host))
