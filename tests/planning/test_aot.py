@@ -22,8 +22,8 @@ from tpo_jax.planning.work import (
     check_work,
     chip_flops,
     device_bytes,
-    fill_mesh,
     pair_flops,
+    slice_mesh,
 )
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.training.loop import init_sharded_state
@@ -99,7 +99,7 @@ def test_bytes_on_a_device_are_those_of_real_shards() -> None:
 
 
 def test_frames_that_do_not_divide_make_the_busiest_chip_busier() -> None:
-    mesh = fill_mesh(MeshConfig(), SLICE)
+    mesh = slice_mesh(MeshConfig(), SLICE)
     even = chip_flops(tiny_work(frames=4), mesh, SLICE)
     assert even.hardware_flops == pytest.approx(pair_flops(tiny_work(frames=4)).hardware_flops)
     # 4 rows of 17 frames, 16 a chunk on each of 4 devices: 2 chunks, 72 places for 68 frames.
@@ -112,10 +112,10 @@ def test_frames_that_do_not_divide_make_the_busiest_chip_busier() -> None:
 
 
 def test_a_mesh_is_filled_as_in_training() -> None:
-    assert fill_mesh(MeshConfig(context=2), SLICE) == MeshConfig(data=1, fsdp=2, context=2)
+    assert slice_mesh(MeshConfig(context=2), SLICE) == MeshConfig(data=1, fsdp=2, context=2)
     two = parse_slice("2xv5e:2x2")
-    assert fill_mesh(MeshConfig(), two) == MeshConfig(data=2, fsdp=4)
-    assert fill_mesh(MeshConfig(data=4), two) == MeshConfig(data=4, fsdp=2)
+    assert slice_mesh(MeshConfig(), two) == MeshConfig(data=2, fsdp=4)
+    assert slice_mesh(MeshConfig(data=4), two) == MeshConfig(data=4, fsdp=2)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_mesh_is_filled_as_in_training() -> None:
 )
 def test_a_mesh_that_cannot_be(mesh: MeshConfig, where: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        fill_mesh(mesh, parse_slice(where))
+        slice_mesh(mesh, parse_slice(where))
 
 
 @pytest.mark.parametrize(

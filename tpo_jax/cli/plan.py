@@ -22,7 +22,7 @@ from tpo_jax.planning.compiler import Compile, check_compiler, compile_in_child
 from tpo_jax.planning.hardware import Slice, parse_slice
 from tpo_jax.planning.plan import Plan, find_largest, make_plan, plan_json
 from tpo_jax.planning.tables import side_by_side
-from tpo_jax.planning.work import Work, check_work, fill_mesh
+from tpo_jax.planning.work import Work, check_work, slice_mesh
 from tpo_jax.training.optimizer import OptimizerConfig
 
 STEPS = ("train", "reference", "generate")
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     model = find_model(args.model, settings.checkpoint)
     request = Request(args=args, settings=settings, model=model)
     for where in slices:  # what is wrong is said before the first compile
-        mesh = fill_mesh(settings.mesh, where)
+        mesh = slice_mesh(settings.mesh, where)
         check_work(request.work(mesh), mesh)
     check_compiler()
     plans = []
@@ -189,7 +189,7 @@ class Request:
 
     def plan(self, where: Slice) -> Plan:
         """The plan for one slice, after the search that was asked for."""
-        args, mesh = self.args, fill_mesh(self.settings.mesh, where)
+        args, mesh = self.args, slice_mesh(self.settings.mesh, where)
         work = self.work(mesh)
         compile_work: Compile = compile_in_child
         if args.find_max_frames:

@@ -5,11 +5,13 @@ splits layers. Rows are spread over data and fsdp, the tokens of a row over cont
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -35,26 +37,77 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: int | None = None) -> Mesh:
-    """The mesh over all devices (or the first `devices`).
+    """The mesh over all devices (or the first `devices`), filled by `fill_mesh`.
 
     Raises:
       InputError: the sizes do not multiply to the number of devices.
     """
-    count = jax.device_count() if devices is None else devices
-    sizes = [getattr(config, axis) for axis in AXES]
-    for axis, size in zip(AXES, sizes, strict=True):
+    there = jax.devices()[:devices]
+    slices = count_slices(there)
+    where = f"{len(there)} devices there are"
+    return lay_mesh(fill_mesh(config, len(there), slices, where), there, slices)
+
+
+def count_slices(devices: Sequence[Any]) -> int:
+    """How many TPU slices the devices belong to. Other devices count as one."""
+    if devices[0].platform != "tpu":
+        return 1
+    return len({getattr(device, "slice_index", 0) for device in devices})
+
+
+def fill_mesh(config: MeshConfig, devices: int, slices: int, where: str) -> MeshConfig:
+    """The sizes of all axes: -1 takes what the others leave.
+
+    Several slices are joined by `data` alone. Where it is left at 1, it becomes their number.
+
+    Raises:
+      InputError: the sizes do not multiply to `devices`, or slices to a part of `data`; `where`
+        says what devices these are.
+    """
+    if slices > 1 and config.data == 1:
+        config = replace(config, data=slices)
+    sizes = mesh_sizes(config)
+    for axis, size in sizes.items():
         if size < 1 and size != -1:
             raise InputError(f"config.mesh.{axis}={size}: give 1 or more, or -1 for what is left")
-    if sizes.count(-1) > 1:
+    unset = [axis for axis, size in sizes.items() if size == -1]
+    if len(unset) > 1:
         raise InputError("config.mesh: only one axis may be -1")
-    if -1 in sizes:
-        sizes[sizes.index(-1)] = max(count // -math.prod(sizes), 1)
-    if math.prod(sizes) != count:
-        named = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
-        raise InputError(f"config.mesh: {named} does not multiply to the {count} devices there are")
+    for axis in unset:
+        sizes[axis] = max(devices // -math.prod(sizes.values()), 1)
+    if math.prod(sizes.values()) != devices:
+        named = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+        raise InputError(f"config.mesh: {named} does not multiply to the {where}")
+    if sizes["data"] % slices:
+        raise InputError(
+            f"config.mesh.data={sizes['data']} does not divide over the {slices} slices of the "
+            f"{where}; only data goes between slices, so make it a multiple of them"
+        )
+    return MeshConfig(**sizes)
+
+
+def mesh_sizes(config: MeshConfig) -> dict[str, int]:
+    """Sizes by axis, in the order of the mesh."""
+    return {axis: getattr(config, axis) for axis in AXES}
+
+
+def lay_mesh(config: MeshConfig, devices: Sequence[Any], slices: int) -> Mesh:
+    """The (filled) mesh over devices: neighbours are near, and only `data` goes between slices."""
+    sizes = mesh_sizes(config)
+    if slices > 1:
+        laid = mesh_utils.create_hybrid_device_mesh(
+            list({**sizes, "data": config.data // slices}.values()),
+            list({**dict.fromkeys(AXES, 1), "data": slices}.values()),
+            devices,
+            allow_split_physical_axes=True,
+        )
+    else:
+        # An axis may be a part of one of the slice's own, such as 8 in 4 x 4 x 4.
+        laid = mesh_utils.create_device_mesh(
+            list(sizes.values()), devices, allow_split_physical_axes=True
+        )
     # Explicit axes are the default; here the layout inside a step is left to the compiler.
-    auto = (AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=auto, devices=jax.devices()[:count])
+    return Mesh(np.asarray(laid), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -17,15 +17,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import mesh_utils, topologies
-from jax.sharding import AxisType, Mesh
+from jax.experimental import topologies
+from jax.sharding import Mesh
 
 from tpo_jax.errors import InputError
 from tpo_jax.generation import engine
 from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.models.video_lmm import abstract_model
-from tpo_jax.parallel.mesh import AXES, MeshConfig, batch_sharding
+from tpo_jax.parallel.mesh import MeshConfig, batch_sharding, lay_mesh, mesh_sizes
 from tpo_jax.parallel.rules import pad_vocabulary
 from tpo_jax.planning.compiler import Compiled
 from tpo_jax.planning.hardware import Slice
@@ -37,8 +36,7 @@ from tpo_jax.planning.work import (
     abstract_params,
     abstract_state,
     device_bytes,
-    fill_mesh,
-    shape_of_mesh,
+    slice_mesh,
 )
 from tpo_jax.preference.reference import make_reference_step
 from tpo_jax.training.loop import jit_step
@@ -59,10 +57,10 @@ def compile_here(work: Work, mesh: MeshConfig, where: Slice) -> Compiled:
     Raises:
       InputError: there is no such slice, or the work does not fit the mesh.
     """
-    sizes = fill_mesh(mesh, where)
-    devices = slice_mesh(sizes, where)
+    sizes = slice_mesh(mesh, where)
+    devices = lay_slice(sizes, where)
     known, lowered, lower_seconds = lower(work, devices)
-    shape = shape_of_mesh(sizes)
+    shape = mesh_sizes(sizes)
     start = time.monotonic()
     try:
         compiled = lowered.compile()
@@ -121,7 +119,7 @@ def peak_bytes(memory: Any) -> int:
     )
 
 
-def slice_mesh(mesh: MeshConfig, where: Slice) -> Mesh:
+def lay_slice(mesh: MeshConfig, where: Slice) -> Mesh:
     """The mesh over the devices of slices that are not there; `data` goes between slices.
 
     Raises:
@@ -135,16 +133,7 @@ def slice_mesh(mesh: MeshConfig, where: Slice) -> Mesh:
         raise InputError(
             f"{where.name}: the TPU compiler knows no such slice ({str(error).splitlines()[0]})"
         ) from error
-    sizes = [getattr(mesh, axis) for axis in AXES]
-    if where.slices > 1:
-        inside = [mesh.data // where.slices, *sizes[1:]]
-        between = [where.slices, *(1 for _ in sizes[1:])]
-        laid = mesh_utils.create_hybrid_device_mesh(
-            inside, between, devices, allow_split_physical_axes=True
-        )
-    else:
-        laid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-    return Mesh(np.asarray(laid), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return lay_mesh(mesh, devices, where.slices)
 
 
 def lower(work: Work, mesh: Mesh) -> tuple[dict[str, int], Any, float]:

@@ -10,7 +10,7 @@ from tpo_jax.planning.estimate import RunCost, StepTime, adamw_bytes, modelled_t
 from tpo_jax.planning.flops import Flops
 from tpo_jax.planning.hardware import Slice
 from tpo_jax.planning.largest import largest_fitting
-from tpo_jax.planning.work import Work, chip_flops, fill_mesh, pair_flops
+from tpo_jax.planning.work import Work, chip_flops, pair_flops, slice_mesh
 
 # Of a chip's memory. The rest is for what the compiler does not see: the next batch, the runtime.
 USABLE = 0.9
@@ -58,7 +58,7 @@ def make_plan(
     Raises:
       InputError: the work does not fit the mesh, or the compiler knows no such slice.
     """
-    filled = fill_mesh(mesh, where)
+    filled = slice_mesh(mesh, where)
     compiled = compile_work(work, filled, where)
     time = None
     if compiled.traffic is not None:
@@ -126,7 +126,7 @@ def find_largest(
     Raises:
       InputError: not even `step` fits.
     """
-    filled = fill_mesh(mesh, where)
+    filled = slice_mesh(mesh, where)
     seen: dict[tuple[int, int], Compiled] = {}
 
     def remembered(asked: Work, sizes: MeshConfig, place: Slice) -> Compiled:

@@ -5,7 +5,7 @@ Everything here is a shape: no array is made, and no device is asked for.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
@@ -22,6 +22,8 @@ from tpo_jax.parallel.mesh import (
     batch_shardings,
     check_batch,
     check_row,
+    fill_mesh,
+    mesh_sizes,
     ways_of,
 )
 from tpo_jax.parallel.rules import check_heads, pad_vocabulary, param_shardings
@@ -87,46 +89,18 @@ class Work:
 # --------------------------------------------------------------------------------------- the mesh
 
 
-def fill_mesh(mesh: MeshConfig, where: Slice) -> MeshConfig:
-    """The sizes of all axes: -1 takes what the others leave, as it does in training.
-
-    Several slices are joined by `data` alone. Where it is left at 1, it becomes their number.
+def slice_mesh(mesh: MeshConfig, where: Slice) -> MeshConfig:
+    """The sizes of all axes on a slice, as training has them there (see `parallel.mesh.fill_mesh`).
 
     Raises:
       InputError: the sizes do not multiply to the slice's devices, or slices to a part of `data`.
     """
-    if where.slices > 1 and mesh.data == 1:
-        mesh = replace(mesh, data=where.slices)
-    sizes = shape_of_mesh(mesh)
-    for axis, size in sizes.items():
-        if size < 1 and size != -1:
-            raise InputError(f"config.mesh.{axis}={size}: give 1 or more, or -1 for what is left")
-    unset = [axis for axis, size in sizes.items() if size == -1]
-    if len(unset) > 1:
-        raise InputError("config.mesh: only one axis may be -1")
-    for axis in unset:
-        sizes[axis] = max(where.devices // -math.prod(sizes.values()), 1)
-    if math.prod(sizes.values()) != where.devices:
-        named = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
-        raise InputError(
-            f"config.mesh: {named} does not multiply to the {where.devices} devices of {where.name}"
-        )
-    if sizes["data"] % where.slices:
-        raise InputError(
-            f"config.mesh.data={sizes['data']} does not divide over the {where.slices} slices of "
-            f"{where.name}; only data goes between slices, so make it a multiple of them"
-        )
-    return MeshConfig(**sizes)
-
-
-def shape_of_mesh(mesh: MeshConfig) -> dict[str, int]:
-    """Sizes by axis, in the order of the mesh."""
-    return {axis: getattr(mesh, axis) for axis in AXES}
+    return fill_mesh(mesh, where.devices, where.slices, f"{where.devices} devices of {where.name}")
 
 
 def abstract_mesh(mesh: MeshConfig) -> Any:
     """A (filled) mesh of no devices, for what asks for sizes only."""
-    return AbstractMesh(tuple(shape_of_mesh(mesh).values()), AXES)
+    return AbstractMesh(tuple(mesh_sizes(mesh).values()), AXES)
 
 
 def check_work(work: Work, mesh: MeshConfig) -> None:
