@@ -64,6 +64,7 @@ def get_config() -> ConfigDict:
                 "eps": 1e-8,
                 "frozen": ("vision",),
                 "remat": "none",
+                "xla_options": (),
             },
             "eval": {
                 "videos": run_dir + "/videos/heldout",

@@ -84,6 +84,7 @@ def get_config() -> ConfigDict:
                 "eps": 1e-8,  # inferred
                 "frozen": ("vision",),  # paper: projector and language model are trained
                 "remat": "full",  # ours
+                "xla_options": (),  # ours: of the TPU compiler, such as "xla_NAME=VALUE"
             },
             "eval": {
                 "videos": run_dir + "/videos/heldout",  # ours: synthetic videos with known events

@@ -80,6 +80,23 @@ def test_a_killed_plan_stops_no_other_and_two_run_at_once(checkpoint: Path) -> N
         assert "peak HBM" in out
 
 
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("xla_no_such=1", "No such compile option"),
+        ("xla_tpu_scoped_vmem_limit_kib=much", "Failed to parse 'much'"),
+        ("vmem=3", "write an option as"),
+    ],
+)
+def test_an_option_that_the_compiler_does_not_know(
+    checkpoint: Path, option: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(checkpoint, f"--config.train.xla_options={option}")) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

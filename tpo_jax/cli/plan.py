@@ -165,6 +165,7 @@ class Request:
             optimizer=OptimizerConfig(**{name: getattr(settings.train, name) for name in names}),
             compute_dtype=settings.compute_dtype,
             accumulate=settings.train.accumulate if args.step == "train" else 1,
+            xla_options=settings.train.xla_options if args.step == "train" else (),
         )
         return self.with_frames(work, args.frames or settings.train_frames, mesh)
 

@@ -27,13 +27,14 @@ class TrainConfig(OptimizerConfig, LoopConfig):
 
     A step computes its pairs in `accumulate` parts, one after another: less memory, same result.
     `remat` says what of each layer is kept for the way back (`models/remat.py`): the less, the less
-    memory and the more time.
+    memory and the more time. `xla_options` are the TPU compiler's, each NAME=VALUE.
     """
 
     batch_pairs: int
     accumulate: int = 1
     epochs: int = 1
     remat: Remat = "full"
+    xla_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

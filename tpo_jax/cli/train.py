@@ -24,14 +24,18 @@ from tpo_jax.preference.reference import read_table
 from tpo_jax.training.loop import LoopConfig, init_sharded_state, train
 from tpo_jax.training.optimizer import make_optimizer, split_frozen
 from tpo_jax.training.step import check_accumulate, make_train_step
+from tpo_jax.training.xla_options import options_refused
+
+# Changes time and memory, and no result but in the order of sums: recorded beside the recipe.
+RUNS_WITH = ("remat", "accumulate", "xla_options")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own options."""
     parser.epilog = (
-        "Trains on RUN_DIR/pairs with RUN_DIR/reference and writes RUN_DIR/train: Orbax "
-        "checkpoints, metrics.jsonl and TensorBoard curves. Killed and run again, it goes on from "
-        "the newest checkpoint and ends with the same weights."
+        "Trains on RUN_DIR/pairs (with RUN_DIR/reference, unless by SFT alone) and writes "
+        "RUN_DIR/train: Orbax checkpoints, metrics.jsonl and TensorBoard curves. Killed and run "
+        "again, it goes on from the newest checkpoint and ends with the same weights."
     )
 
 
@@ -43,7 +47,7 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
 def train_made_from(settings: RunConfig, training: TrainingRows, steps: int) -> dict:
     """What a training run depends on. What changes only time and memory is left out."""
     recipe = as_json(replace(settings.train, steps=steps))
-    for name in ("save_every", "epochs", "remat", "accumulate", "on_nonfinite", "max_skipped"):
+    for name in ("save_every", "epochs", *RUNS_WITH, "on_nonfinite", "max_skipped"):
         del recipe[name]
     return training.made_from | {
         "loss": as_json(settings.loss),
@@ -79,7 +83,10 @@ def train_policy(settings: RunConfig) -> None:
             jnp.dtype(settings.compute_dtype),
             accumulate=settings.train.accumulate,
         )
-        with building(out, resume=True) as partial:
+        with (
+            building(out, resume=True) as partial,
+            options_refused(settings.train.xla_options),
+        ):
             check_unfinished(partial, made_from)
             train(
                 init_sharded_state(
@@ -97,10 +104,14 @@ def train_policy(settings: RunConfig) -> None:
                 mesh=mesh,
                 compute_dtype=settings.compute_dtype,
                 at_reference=loss.pair_loss.at_reference if loss.needs_reference else None,
+                xla_options=settings.train.xla_options,
                 progress=lambda done, total, detail: update(done, detail),
                 warn=warn,
             )
-            write_manifest(partial, "train", made_from, steps=steps, pairs=pairs)
+            runs_with = {name: getattr(settings.train, name) for name in RUNS_WITH}
+            write_manifest(
+                partial, "train", made_from, steps=steps, pairs=pairs, runs_with=runs_with
+            )
 
 
 def _read_reference(settings: RunConfig, training: TrainingRows) -> dict[str, np.ndarray]:

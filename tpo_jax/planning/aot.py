@@ -42,6 +42,7 @@ from tpo_jax.preference.reference import make_reference_step
 from tpo_jax.training.loop import jit_step
 from tpo_jax.training.optimizer import make_optimizer
 from tpo_jax.training.step import TrainState, make_train_step
+from tpo_jax.training.xla_options import options_refused, tpu_options
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 # How a program is refused that needs more HBM than there is: with its arguments, or for what it
@@ -63,7 +64,8 @@ def compile_here(work: Work, mesh: MeshConfig, where: Slice) -> Compiled:
     shape = mesh_sizes(sizes)
     start = time.monotonic()
     try:
-        compiled = lowered.compile()
+        with options_refused(work.xla_options):
+            compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         needed = needed_bytes(str(error), arguments=sum(known.values()) - known["gradients"])
         if needed is None:
@@ -148,8 +150,9 @@ def lower(work: Work, mesh: Mesh) -> tuple[dict[str, int], Any, float]:
             state: TrainState = abstract_state(work, mesh)
             optimizer = make_optimizer(work.optimizer, SCHEDULE_STEPS)
             train = make_train_step(graph, work.loss, optimizer, dtype, accumulate=work.accumulate)
+            options = tpu_options(work.xla_options, mesh)
             shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-            lowered = jit_step(train, shardings).lower(state, batch)
+            lowered = jit_step(train, shardings, options).lower(state, batch)
             known["parameters"] = device_bytes(state.params)
             known["optimizer"] = device_bytes(state.opt_state)
             known["gradients"] = device_bytes(state.trained)

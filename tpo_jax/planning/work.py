@@ -56,6 +56,7 @@ class Work:
       optimizer: names the frozen parts too.
       compute_dtype: of all but masters and moments.
       accumulate: parts that a training step computes its rows in.
+      xla_options: of the compiler, for a training step.
     """
 
     step: StepName = "train"
@@ -69,6 +70,7 @@ class Work:
     optimizer: OptimizerConfig
     compute_dtype: str = "bfloat16"
     accumulate: int = 1
+    xla_options: tuple[str, ...] = ()
 
     @property
     def answers(self) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from tpo_jax.parallel.rules import param_shardings
 from tpo_jax.training.alarms import WINDOW, likelihood_alarm
 from tpo_jax.training.checkpoints import Checkpoints
 from tpo_jax.training.step import TrainState, TrainStep, init_state
+from tpo_jax.training.xla_options import tpu_options
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -65,13 +66,18 @@ def init_sharded_state(
     return replace(state, step=jax.device_put(state.step, param_shardings(mesh, state.step)))
 
 
-def jit_step(step: TrainStep, state_shardings: TrainState) -> Any:
+def jit_step(step: TrainStep, state_shardings: TrainState, options: Mapping[str, str]) -> Any:
     """The step as it is run, and as `tpo plan` compiles it.
 
     The state that goes in is given away for the one that comes out, which lies as it did: so the
-    step compiles once.
+    step compiles once. `options` are the compiler's (`xla_options.tpu_options`).
     """
-    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, None))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(state_shardings, None),
+        compiler_options=dict(options),
+    )
 
 
 def train(
@@ -84,6 +90,7 @@ def train(
     mesh: Mesh,
     compute_dtype: str,
     at_reference: float | None,
+    xla_options: Sequence[str] = (),
     progress: Progress,
     warn: Warn,
 ) -> TrainState:
@@ -100,7 +107,7 @@ def train(
     """
     shardings = param_shardings(mesh, state)
     state = jax.device_put(state, shardings)
-    compiled = jit_step(step, shardings)
+    compiled = jit_step(step, shardings, tpu_options(xla_options, mesh))
     with Checkpoints(folder / CHECKPOINTS_FOLDER, save_every=config.save_every) as checkpoints:
         start = checkpoints.latest or 0
         if start:
