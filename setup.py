@@ -36,6 +36,8 @@ REQUIREMENTS = [
     "etils>=1.15",
     "absl-py>=2.3",
     "av>=18,<19",
+    # A pool of processes that can end one which takes too long.
+    "pebble>=5.2,<6",
     "pillow>=11",
     "tokenizers>=0.22",
     "safetensors>=0.7",

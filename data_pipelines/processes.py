@@ -2,11 +2,14 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, as_completed
+from dataclasses import dataclass
 from typing import TypeVar
+
+from pebble import ProcessExpired, ProcessPool
 
 from data_pipelines.errors import InputError
 
@@ -14,36 +17,68 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def run_all(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Generator[Result, None, None]:
-    """Yields `function(item)` of every item as it gets done, in any order.
+@dataclass(frozen=True)
+class Undone:
+    """What stands for a result that never came: the worker was too slow, or it crashed."""
 
-    Close the generator to stop early: it waits for what is running and drops the rest.
+    reason: str
+
+
+def run_all(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    *,
+    seconds: float | None = None,
+) -> Generator[tuple[Item, Result | Undone], None, None]:
+    """Yields every item and `function(item)` as it gets done, in any order.
+
+    A worker that takes longer than `seconds` for an item is killed, and one that crashes is
+    replaced: the item is `Undone`, and the others go on. Close the generator to stop early.
 
     Args:
-      function: picklable when `workers` is above 1.
+      function: picklable when worker processes are used.
       items: picklable likewise.
-      workers: spawned processes; 1 runs everything in this process.
+      workers: spawned processes. 1 without `seconds` runs everything in this process, where a crash
+        is a crash.
+      seconds: that an item may take.
 
     Raises:
-      InputError: a worker process died.
+      InputError: a worker was killed from outside, as systems do that run out of memory.
     """
-    if workers == 1:
-        yield from map(function, items)
+    if workers == 1 and seconds is None:
+        for item in items:
+            yield item, function(item)
         return
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
+    pool = ProcessPool(max_workers=workers, context=spawn, initializer=_end_with_parent)
     try:
-        for future in as_completed([pool.submit(function, item) for item in items]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a worker process died (out of memory, or a decoder crashed); run again to continue, "
-            "with workers=1 to see at which file"
-        ) from error
+        # Typed as what `as_completed` gives back.
+        futures: dict[Future[Result], Item] = {
+            pool.schedule(function, args=[item], timeout=seconds): item for item in items
+        }
+        for future in as_completed(futures):
+            item = futures[future]
+            try:
+                result = future.result()
+            except TimeoutError:
+                yield (
+                    item,
+                    Undone(f"not done after {seconds:g} s; raise the time limit to try again"),
+                )
+            except ProcessExpired as died:
+                if died.exitcode == -signal.SIGKILL:
+                    raise InputError(
+                        f"{item}: a worker process was killed, as happens when memory runs out; "
+                        "run again to continue, with fewer workers"
+                    ) from died
+                yield item, Undone(f"the decoder crashed (exit status {died.exitcode})")
+            else:
+                yield item, result
+        pool.close()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.stop()
+        pool.join()
 
 
 def _end_with_parent() -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm", ".wmv")
 # A header's duration is rounded by some writers; a file that ends this much earlier was cut.
 CUT_OFF_SECONDS = 1.0
 
@@ -33,6 +32,7 @@ class VideoIndex:
       times_F: float64 [F], seconds from the first frame, strictly ascending.
       pts_F: int64 [F], presentation time stamps in the stream's own units.
       keyframes_F: bool [F], frames at which decoding can begin.
+      start: the container's time of the first frame, seconds.
       duration: seconds from the first frame to the end of the last.
       fps: average frames a second.
     """
@@ -41,6 +41,7 @@ class VideoIndex:
     times_F: npt.NDArray[np.float64]
     pts_F: npt.NDArray[np.int64]
     keyframes_F: npt.NDArray[np.bool_]
+    start: float
     duration: float
     fps: float
 
@@ -55,27 +56,6 @@ class _Packet(NamedTuple):
 def video_id(path: Path | str) -> str:
     """Returns 16 hex digits of the sha256 of the file. Raises InputError if it is unreadable."""
     return file_sha256(path)[:16]
-
-
-def find_videos(folder_or_file: Path | str) -> list[Path]:
-    """Lists the videos under a folder (all levels, by suffix, sorted, none hidden), or the file.
-
-    Raises:
-      InputError: there is no such folder or file, or no video in it.
-    """
-    root = Path(folder_or_file)
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder or file; check the path")
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not found:
-        raise InputError(f"{root}: no video in this folder (looked for {' '.join(SUFFIXES)})")
-    return found
 
 
 def read_index(path: Path | str) -> VideoIndex:
@@ -121,10 +101,12 @@ def read_index(path: Path | str) -> VideoIndex:
         if any(entry.pos + entry.size > size for entry in stream.index_entries):
             raise InputError(f"{path}: cut off: its index points behind the end; fetch it again")
         declared = (container.duration or 0) / av.time_base
-        if declared - (end - start) > CUT_OFF_SECONDS:
+        # Matroska counts its duration from zero, others from the first packet.
+        covered = end - (min(start, 0.0) if "matroska" in container.format.name else start)
+        if declared - covered > CUT_OFF_SECONDS:
             raise InputError(
                 f"{path}: cut off: the header says {declared:.2f} s, the data ends after "
-                f"{max(end - start, 0):.2f} s; fetch it again"
+                f"{max(covered, 0):.2f} s; fetch it again"
             )
         assert stream.time_base is not None
         return _index(path, packets, stream.time_base)
@@ -209,6 +191,7 @@ def _index(path: Path | str, packets: list[_Packet], time_base: Fraction) -> Vid
         times_F=times_F,
         pts_F=pts_F,
         keyframes_F=np.array([packet.keyframe for packet in shown], dtype=np.bool_),
+        start=float(shown[0].pts * time_base),
         duration=duration,
         fps=len(shown) / duration if duration > 0 else 0.0,
     )

@@ -10,7 +10,8 @@ import pytest
 from data_pipelines.answers import keep_answers, read_answers
 from data_pipelines.artefacts import building, check_unfinished, read_manifest
 from data_pipelines.errors import InputError
-from data_pipelines.frames import FrameStore, build_store
+from data_pipelines.frame_build import build_store
+from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
 from data_pipelines.pairs import read_pairs
 from data_pipelines.sampling import FramePolicy

@@ -12,7 +12,8 @@ from PIL import Image
 
 from data_pipelines.anyres import image_crops, parse_pinpoints
 from data_pipelines.errors import InputError
-from data_pipelines.frames import FrameStore, build_store
+from data_pipelines.frame_build import build_store
+from data_pipelines.frames import FrameStore
 from data_pipelines.lessons import train_tokenizer
 from data_pipelines.prompts import Prompt, PromptPolicy, make_prompt, time_instruction
 from data_pipelines.sampling import FramePolicy

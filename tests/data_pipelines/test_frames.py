@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import pytest
 
 from data_pipelines import frames, shards
 from data_pipelines.errors import InputError
-from data_pipelines.frames import FrameStore, StoreSummary, build_store
+from data_pipelines.frame_build import StoreSummary, build_store
+from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
 from data_pipelines.sampling import FramePolicy
 from data_pipelines.video import decode_frames, read_index, video_id
@@ -159,7 +161,8 @@ def test_workers_and_order_do_not_change_a_byte(
     build(videos[::-1], tmp_path / "x", workers=2, progress=lambda *call: seen.append(call))
     assert contents(tmp_path / "x") == contents(store_path)
     assert [call[:2] for call in seen] == [(1, 3), (2, 3), (3, 3)]
-    assert {call[2] for call in seen} == {"a.mp4", "b.mp4", "c.mkv"}
+    assert {call[2].split(" · ")[0] for call in seen} == {"a.mp4", "b.mp4", "c.mkv"}
+    assert re.search(r" · \d+ frames/s, \d+\.\d MB/s$", seen[-1][2])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -293,16 +296,54 @@ def test_check_names_the_shard_with_a_flipped_byte(tmp_path: Path, videos: list[
     assert len(seen) == 3
     first, second = (tmp_path / "x" / shards.shard_name(row, 3) for row in (0, 1))
     data = bytearray(first.read_bytes())
-    data[len(data) // 2] ^= 1
+    place = 400  # in the first record
+    data[place] ^= 1
     first.write_bytes(data)
-    with pytest.raises(InputError) as caught:
+    record = rf"record \d \(frames \d+ to \d+\) of video {store.videos[0]}"
+    with pytest.raises(InputError, match=f"{first.name} has changed, {record}: copy") as caught:
         store.check()
-    assert first.name in str(caught.value) and second.name not in str(caught.value)
+    assert second.name not in str(caught.value)
+    data[place] ^= 1
+    data[-1] ^= 1
+    first.write_bytes(data)
+    with pytest.raises(InputError, match=f"{first.name} has changed, (in its index|but every)"):
+        store.check()
     second.unlink()
-    with pytest.raises(InputError, match=f"{first.name}, {second.name}"):
+    with pytest.raises(InputError, match=f"{first.name} .*{second.name} is missing"):
         store.check()
     with pytest.raises(InputError, match=f"{second.name}: missing or damaged"):
         store.frames(store.videos[1], [0])
+
+
+def test_jpeg_is_smaller_close_and_marked(
+    tmp_path: Path, store_path: Path, videos: list[Path]
+) -> None:
+    build(videos[:1], tmp_path / "x", encoding="jpeg_q95")
+    lossy, exact = FrameStore.open(tmp_path / "x"), FrameStore.open(store_path)
+    assert lossy.lossy and not exact.lossy and lossy.fingerprint != exact.fingerprint
+    identity, positions = video_id(videos[0]), [49, 0, 31, 32, 0]
+    found, source = (store.frames(identity, positions) for store in (lossy, exact))
+    assert found.dtype == np.uint8 and found.shape == source.shape
+    off = np.abs(found.astype(int) - source)
+    assert off.max() > 0 and off.mean() < 3
+    lossy.check()
+    with pytest.raises(InputError, match='encoding: found "jpeg_q95", expected "raw"'):
+        build(videos[:1], tmp_path / "x")
+
+
+def test_a_file_that_hangs_is_set_aside(
+    tmp_path: Path, store_path: Path, videos: list[Path]
+) -> None:
+    """Whoever opens a pipe waits for somebody to write into it."""
+    pipe = tmp_path / "hangs.mp4"
+    os.mkfifo(pipe)
+    summary = build([pipe, *videos], tmp_path / "x", workers=2, seconds=8.0)
+    assert (summary.videos, summary.quarantined) == (3, 1)
+    (entry,) = frames.quarantined(tmp_path / "x")
+    assert entry["path"] == str(pipe) and "not done after 8 s" in entry["reason"]
+    for one in (*store_path.glob("frames-train*"), store_path / "subtitles.jsonl"):
+        assert (tmp_path / "x" / one.name).read_bytes() == one.read_bytes()
+    assert build([pipe, *videos], tmp_path / "x").reused
 
 
 def test_reading_is_lazy_and_needs_no_tensorflow(store_path: Path) -> None:

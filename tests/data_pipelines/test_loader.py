@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from data_pipelines.batches import stack
 from data_pipelines.errors import InputError
-from data_pipelines.frames import FrameStore, build_store
+from data_pipelines.frame_build import build_store
+from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
 from data_pipelines.lessons import train_tokenizer
 from data_pipelines.loader import PairRows, load_batches, plan_batches

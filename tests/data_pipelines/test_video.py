@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import InputError
-from data_pipelines.video import decode_frames, find_videos, read_index, video_id
+from data_pipelines.video import decode_frames, read_index, video_id
 
 REAL_VIDEO = Path(__file__).parents[2] / "../shared/videos/dc_demo.mp4"
 needs_real_video = pytest.mark.skipif(
@@ -130,19 +130,6 @@ def test_video_id_is_of_the_bytes(tmp_path: Path) -> None:
     assert video_id(tmp_path / "a") == video_id(tmp_path / "b") == "ba7816bf8f01cfea"
     with pytest.raises(InputError, match="cannot be read"):
         video_id(tmp_path / "c")
-
-
-def test_find_videos(tmp_path: Path) -> None:
-    for name in ("b.MP4", "a/c.mkv", "notes.txt", "._b.mp4"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_videos(tmp_path) == [tmp_path / "a/c.mkv", tmp_path / "b.MP4"]
-    assert find_videos(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
-    with pytest.raises(InputError, match="no such folder"):
-        find_videos(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no video in this folder"):
-        find_videos(tmp_path / "empty")
 
 
 @needs_real_video

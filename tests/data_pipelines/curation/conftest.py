@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipelines.frames import FrameStore, build_store
+from data_pipelines.frame_build import build_store
+from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
 from data_pipelines.sampling import FramePolicy
 from data_pipelines.synthetic import read_truth, write_videos
