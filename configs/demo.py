@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
             "run_dir": run_dir,
             "videos": run_dir + "/videos/train",  # a folder of videos, or one video
             "checkpoint": "demo_base",  # a folder in the LLaVA layout, or what ships with tpo_jax
+            "mixture": (),
             "seed": 0,
             "workers": 2,  # processes that decode videos
             "train_frames": 32,  # shown for both answers, uniform over the whole video
@@ -64,6 +65,9 @@ def get_config() -> ConfigDict:
                 "eps": 1e-8,
                 "frozen": ("vision",),
                 "remat": "none",
+                "answer_buckets": (),
+                "max_tokens": 0,
+                "loader_workers": 0,
                 "xla_options": (),
             },
             "eval": {

@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
             "run_dir": run_dir,  # ours
             "videos": "videos/llava_video_178k",  # paper: those of LLaVA-Video-178K
             "checkpoint": "checkpoints/LLaVA-Video-7B-Qwen2",  # paper
+            "mixture": (),  # ours: files of pairs instead of those of the run
             "seed": 0,  # ours
             "workers": 8,  # ours
             "train_frames": 32,  # paper
@@ -85,6 +86,9 @@ def get_config() -> ConfigDict:
                 "eps": 1e-8,  # inferred
                 "frozen": ("vision",),  # paper: projector and language model are trained
                 "remat": "full",  # ours
+                "answer_buckets": (),  # ours: all answers are padded to the longest
+                "max_tokens": 0,  # ours: no bound
+                "loader_workers": 0,  # ours: threads
                 "xla_options": (),  # ours: of the TPU compiler, such as "xla_NAME=VALUE"
             },
             "eval": {

@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
             "run_dir": run_dir,  # ours
             "videos": "videos/web",  # ours: your own; the paper has 8,000 crawled by keyword
             "checkpoint": "checkpoints/LongVA-7B",  # paper
+            "mixture": (),  # ours: files of pairs instead of those of the run
             "seed": 0,  # ours
             "workers": 8,  # ours
             "train_frames": 32,  # paper
@@ -84,6 +85,9 @@ def get_config() -> ConfigDict:
                 "eps": 1e-8,  # inferred
                 "frozen": ("vision",),  # paper: projector and language model are trained
                 "remat": "full",  # ours
+                "answer_buckets": (),  # ours: all answers are padded to the longest
+                "max_tokens": 0,  # ours: no bound
+                "loader_workers": 0,  # ours: threads
                 "xla_options": (),  # ours: of the TPU compiler, such as "xla_NAME=VALUE"
             },
             "eval": {

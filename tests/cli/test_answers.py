@@ -80,7 +80,7 @@ def test_sft_learns_plain_answers_without_a_reference(trained: Path) -> None:
     pairs = read_pairs(run / "pairs" / "pairs.jsonl")
     assert len(pairs) == 4 and all(pair.rejected is None for pair in pairs)
     assert not (run / "reference").exists()
-    assert read_manifest(run / "train", "train")["made_from"]["row"]["answers"] == 1
+    assert read_manifest(run / "train", "train")["made_from"]["rows"][0]["answers"] == 1
     metrics = read_metrics(run / "train")
     assert len(metrics) == STEPS
     for line in metrics:
@@ -132,11 +132,11 @@ def test_the_loss_says_how_many_answers_a_row_holds(
         config = load_config("demo", [*overrides, f"--config.loss.dpo_weight={weight}"])
         settings = read_settings(config)
         read = rows.read_rows(settings, "train", make_mesh(settings.mesh))
-        made[weight], told[weight] = read.rows.row(0), read.made_from["row"]
+        made[weight], told[weight] = read.rows.row(0), read.made_from["rows"][0]
     assert made[0]["answers"].shape[0] == 1 and made[1]["answers"].shape[0] == 2
     assert (told[0]["answers"], told[1]["answers"]) == (1, 2)
     # Rejected answers that are there all the same do not even make the row longer.
-    sft = read_manifest(trained / "run" / "train", "train")["made_from"]["row"]
+    sft = read_manifest(trained / "run" / "train", "train")["made_from"]["rows"][0]
     assert told[0] == sft and told[1]["answer_tokens"] > sft["answer_tokens"]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.artefacts import building, check_unfinished, write_manifest
+from data_pipelines.batch_plan import BatchPlan, plan_once
 from data_pipelines.loader import load_batches
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.rows import TrainingRows, read_rows
@@ -59,15 +60,18 @@ def _compute_parts(settings: RunConfig, training: TrainingRows, mesh, partial, u
     size = settings.train.batch_pairs
     step = jax.jit(make_reference_step(training.model.graph, jnp.dtype(settings.compute_dtype)))
     pairs = training.rows.pairs
-    # The last batch is filled up with its last pair: one shape, compiled once.
-    plan = np.minimum(np.arange(-(-len(pairs) // size) * size), len(pairs) - 1).reshape(-1, size)
+    # In the shapes of training, each compiled once: the last batch of a bucket is filled up.
+    plan = plan_once(training.rows.buckets, batch=size)
     missing = [number for number in range(len(plan)) if not part_path(partial, number).exists()]
-    batches = load_batches(training.rows, plan[missing])
+    left = BatchPlan(numbers_SB=plan.numbers_SB[missing], buckets_S=plan.buckets_S[missing])
+    batches = load_batches(training.rows, left)
+    done = len(pairs) - sum(len(np.unique(numbers)) for numbers in left.numbers_SB)
     for number in missing:
         batch = place_batch(mesh, next(batches))
         with jax.set_mesh(mesh):  # as in training: the same layout, the same rounding
             logprobs_N2A = np.asarray(step(training.model.params, batch))
-        known = min(size, len(pairs) - number * size)
-        ids = [pairs[int(i)].id for i in plan[number][:known]]
-        write_part(partial, number, ids, logprobs_N2A[:known])
-        update(number * size + known)
+        numbers = np.unique(plan.numbers_SB[number])  # ascending, as they stand in the batch
+        ids = [pairs[int(one)].id for one in numbers]
+        write_part(partial, number, ids, logprobs_N2A[: len(ids)])
+        done += len(ids)
+        update(done)

@@ -28,6 +28,11 @@ class TrainConfig(OptimizerConfig, LoopConfig):
     A step computes its pairs in `accumulate` parts, one after another: less memory, same result.
     `remat` says what of each layer is kept for the way back (`models/remat.py`): the less, the less
     memory and the more time. `xla_options` are the TPU compiler's, each NAME=VALUE.
+
+    Pairs are grouped by the first of `answer_buckets` tokens that holds their answers, and padded
+    to the longest of their group: short ones then cost less, and a step is compiled for
+    each. `max_tokens` bounds prompt and answer, 0 does not. `loader_workers` processes load
+    batches, 0 means threads.
     """
 
     batch_pairs: int
@@ -35,6 +40,9 @@ class TrainConfig(OptimizerConfig, LoopConfig):
     epochs: int = 1
     remat: Remat = "full"
     xla_options: tuple[str, ...] = ()
+    answer_buckets: tuple[int, ...] = ()
+    max_tokens: int = 0
+    loader_workers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +76,16 @@ class SyntheticConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One run. `train_frames` frames, uniform over the whole video, are shown for both answers."""
+    """One run. `train_frames` frames, uniform over the whole video, are shown for both answers.
+
+    `mixture` names files of pairs to train on instead of those in RUN_DIR/pairs
+    (`data_pipelines/mixture.py`).
+    """
 
     run_dir: str
     videos: str
     checkpoint: str
+    mixture: tuple[str, ...] = ()
     seed: int
     workers: int
     train_frames: int

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +15,13 @@ from data_pipelines.artefacts import (
     read_manifest,
     write_manifest,
 )
-from data_pipelines.loader import load_batches, plan_batches
+from data_pipelines.batch_plan import BatchPlan, plan_batches
+from data_pipelines.loader import load_batches
 from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.rows import TrainingRows, read_rows
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
 from tpo_jax.errors import InputError
-from tpo_jax.parallel.mesh import check_batch, make_mesh
+from tpo_jax.parallel.mesh import check_batch, host_rows, make_mesh
 from tpo_jax.preference.reference import read_table
 from tpo_jax.training.loop import LoopConfig, init_sharded_state, train
 from tpo_jax.training.optimizer import make_optimizer, split_frozen
@@ -27,7 +29,9 @@ from tpo_jax.training.step import check_accumulate, make_train_step
 from tpo_jax.training.xla_options import options_refused
 
 # Changes time and memory, and no result but in the order of sums: recorded beside the recipe.
-RUNS_WITH = ("remat", "accumulate", "xla_options")
+RUNS_WITH = ("remat", "accumulate", "xla_options", "loader_workers")
+
+SHOWN = 5  # dropped pairs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +69,7 @@ def train_policy(settings: RunConfig) -> None:
     training = read_rows(settings, "train", mesh)
     pairs = len(training.rows.pairs)
     size = settings.train.batch_pairs
-    steps = settings.train.steps or max(1, settings.train.epochs * pairs // size)
+    steps = settings.train.steps or max(1, settings.train.epochs * len(training.numbers) // size)
     made_from = train_made_from(settings, training, steps)
     out = settings.folder("train")
     with stage_progress("train", steps) as update:
@@ -74,7 +78,10 @@ def train_policy(settings: RunConfig) -> None:
             return
         loss = settings.loss
         reference = _read_reference(settings, training) if loss.needs_reference else None
-        plan = plan_batches(pairs, steps=steps, batch=size, seed=settings.seed)
+        plan = plan_batches(
+            training.numbers, training.rows.buckets, steps=steps, batch=size, seed=settings.seed
+        )
+        loading = tell_loading(training, plan)
         optimizer = make_optimizer(settings.train, steps)
         step = make_train_step(
             training.model.graph,
@@ -93,7 +100,14 @@ def train_policy(settings: RunConfig) -> None:
                     *split_frozen(training.model.params, settings.train.frozen), optimizer, mesh
                 ),
                 step,
-                lambda start: load_batches(training.rows, plan, start=start, reference=reference),
+                lambda start: load_batches(
+                    training.rows,
+                    plan,
+                    start=start,
+                    places=host_rows(mesh, size),
+                    reference=reference,
+                    workers=settings.train.loader_workers,
+                ),
                 partial,
                 config=LoopConfig(
                     steps=steps,
@@ -110,8 +124,29 @@ def train_policy(settings: RunConfig) -> None:
             )
             runs_with = {name: getattr(settings.train, name) for name in RUNS_WITH}
             write_manifest(
-                partial, "train", made_from, steps=steps, pairs=pairs, runs_with=runs_with
+                partial,
+                "train",
+                made_from,
+                steps=steps,
+                pairs=pairs,
+                runs_with=runs_with,
+                loading=loading,
             )
+
+
+def tell_loading(training: TrainingRows, plan: BatchPlan) -> dict[str, Any]:
+    """Prints what of the batches is padding and which pairs were dropped; returns the same."""
+    shapes, dropped = training.rows.padding(plan), training.rows.dropped
+    for shape in shapes:
+        share = shape["padding"] / max(shape["tokens"], 1)
+        print(
+            f"{shape['steps']:,} steps of {shape['row_tokens']:,} tokens a row, {share:.1%} padding"
+        )
+    for name, reason in dropped[:SHOWN]:
+        warn(f"pair {name} dropped: {reason}")
+    if len(dropped) > SHOWN:
+        warn(f"{len(dropped) - SHOWN:,} more pairs dropped; the manifest has them all")
+    return {"shapes": shapes, "dropped": [{"id": name, "reason": why} for name, why in dropped]}
 
 
 def _read_reference(settings: RunConfig, training: TrainingRows) -> dict[str, np.ndarray]:

@@ -130,16 +130,39 @@ def batch_shardings(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, NamedShar
     return {name: NamedSharding(mesh, spec(name, leaf.shape)) for name, leaf in batch.items()}
 
 
+def host_rows(mesh: Mesh, rows: int) -> np.ndarray:
+    """Which of so many rows lie on devices of this process, ascending: all it has to load."""
+    slices = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return np.unique(np.concatenate([np.arange(rows)[where] for where in slices if where]))
+
+
 def place_batch(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
     """A host batch on the devices, each array as `batch_shardings` has it.
+
+    With several processes each gives the rows that `host_rows` names, and all are one batch.
 
     Raises:
       InputError: rows or tokens do not divide over the mesh.
     """
-    rows, tokens = batch["tokens"].shape
+    here, tokens = batch["tokens"].shape
+    ways = ways_of(mesh, BATCH_AXES)
+    rows = here * ways // len(host_rows(mesh, ways))
     check_batch(mesh, rows)
     check_row(mesh, tokens)
-    return jax.device_put(dict(batch), batch_shardings(mesh, batch))
+    shardings = batch_shardings(mesh, batch)
+    if rows == here:
+        return jax.device_put(dict(batch), shardings)
+    known = host_rows(mesh, rows)
+
+    def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+        def part(where: tuple[slice, ...] | None) -> np.ndarray:
+            assert where is not None
+            first, *others = where
+            return array[np.searchsorted(known, np.arange(rows)[first])][:, *others]
+
+        return jax.make_array_from_callback((rows, *array.shape[1:]), sharding, part)
+
+    return {name: place(array, shardings[name]) for name, array in batch.items()}
 
 
 def check_batch(mesh: Mesh, rows: int) -> None:

@@ -120,10 +120,13 @@ def train(
             history = [_nan_for_none(json.loads(line)) for line in lines]
             warned = start
             skipped, unchecked = 0, at_reference is not None and start == 0
+            batch = place_batch(mesh, next(batches)) if start < config.steps else {}
             for number in range(start, config.steps):
-                batch = place_batch(mesh, next(batches))
                 with jax.set_mesh(mesh):
                     state, metrics = compiled(state, batch)
+                # While the step runs, the next batch goes to the devices.
+                following = next(batches) if number + 1 < config.steps else None
+                batch = place_batch(mesh, following) if following else {}
                 # Reading the metrics waits for the step: on CPU, steps must not pile up.
                 seen = {name: float(value) for name, value in metrics.items()}
                 skipped = skipped + 1 if seen["skipped"] else 0
