@@ -1,7 +1,7 @@
 """The memory of our preference step beside that of Tunix's DPO step, as the TPU compiler has it.
 
     python -m venv tunix; tunix/bin/pip install google-tunix==0.1.7 libtpu==0.0.42
-    python -m benchmarks.speed.plan_vs_tunix --tunix-python=tunix/bin/python   # half an hour
+    python -m benchmarks.speed.plan_vs_tunix --tunix-python=tunix/bin/python    # 10 minutes
 
 Both steps are compiled from shapes for the same slice, with the same text-only work: the decoder of
 Qwen2-7B, pairs of one prompt and two answers, FSDP over all chips, bf16 arithmetic, AdamW with
@@ -252,15 +252,17 @@ def read_arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Compiles the rows, one after another."""
+    rows = [row for row in ROWS if arguments.only.lower() in f"{row.name}, {row.state}".lower()]
+    if not rows:
+        names = "; ".join(f"{row.name}, {row.state}" for row in ROWS)
+        raise InputError(f"--only={arguments.only}: no row is named so; rows are {names}")
     where = parse_slice(arguments.topology)
     work = our_work(arguments)
     check_arguments(arguments, work, where)
     print(HEADER)
     print("|---" * (HEADER.count("|") - 1) + "|", flush=True)
     versions: dict[str, dict[str, str]] = {}
-    for row in ROWS:
-        if arguments.only.lower() not in f"{row.name}, {row.state}".lower():
-            continue
+    for row in rows:
         if row.side == "ours":
             found = compile_ours(work, where)
         else:
