@@ -61,13 +61,14 @@ def resolve(row: Row, videos: VideoNames) -> Row:
     """The row with its pair: with the id of the video that it names.
 
     Nobody says which frames the answers of a foreign pair were made from, so the pair tells none.
-    Its granularity, when not told, is "comprehensive": training shows the whole video. A row of
-    ours is returned as it is.
+    Its granularity, when not told, is "comprehensive": training shows the whole video. A row that
+    has its pair is returned as it is, if the video is there.
 
     Raises:
       InputError: the video is not there; names the row.
     """
     if row.pair is not None:
+        videos.name_of(row.pair.video_id, row.where)
         return row
     video = videos.find(row.video, row.where)
     texts = [video, row.question, row.chosen, row.rejected]
