@@ -6,6 +6,7 @@ supervised fine-tuning learns from.
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,10 @@ def read_answers(path: Path, store: FrameStore) -> list[Pair]:
     return pairs
 
 
-def keep_answers(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) -> None:
-    """Write the artefact that curation writes: pairs.jsonl, an empty dropped.jsonl, manifest.json.
+def keep_pairs(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) -> None:
+    """Write the artefact that curation writes, of pairs that were made elsewhere.
+
+    It holds pairs.jsonl, an empty dropped.jsonl and manifest.json.
 
     Raises:
       InputError: `out` exists, or what is there half-done was made from something else.
@@ -76,7 +79,7 @@ def keep_answers(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) ->
             "pairs",
             made_from,
             pairs=len(pairs),
-            mix={GRANULARITY: len(pairs)},
+            mix=dict(Counter(pair.granularity for pair in pairs)),
             candidates=len(pairs),
             dropped={},
         )

@@ -64,12 +64,10 @@ def read_rows(
         wrong; names file and line, or the number of the row in a list.
     """
     text = _read_text(path)
-    if columns and name is None:
-        name = CSV
     if name is None:
         name = CSV if path.suffix.lower() == ".csv" else _guess(path, text)
     if columns and name != CSV:
-        raise InputError(f"{path}: --columns is for csv, not for {name}")
+        raise InputError(f"{path}: --columns is for csv, this is {name}; --from says otherwise")
     if name == OURS:
         pairs = read_pairs(path)
         return name, [from_pair(pair, f"{path}:{line}") for line, pair in enumerate(pairs, 1)]
