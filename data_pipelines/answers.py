@@ -6,7 +6,8 @@ supervised fine-tuning learns from.
 
 import difflib
 import json
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from data_pipelines.artefacts import (
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import Granularity, Pair, write_pairs
+from data_pipelines.video_names import VideoNames
 
 KEYS = ("video", "question", "answer")
 KIND = "given"
@@ -45,28 +47,24 @@ def read_answers(path: Path, store: FrameStore) -> list[Pair]:
         ) from error
     if not text.strip():
         raise InputError(f"{path}: is empty; it must hold a line an answer: {EXAMPLE}")
-    ids = {name: video for video in store.videos for name in store.info(video).names}
+    videos = VideoNames.from_store(store)
     pairs: list[Pair] = []
     lines: dict[str, int] = {}
     # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         where = f"{path}:{number}"
         entry = _read_line(line, where)
-        name = entry["video"]
-        if name not in ids:
-            raise InputError(
-                f"{where}: key 'video' is {name!r}, which is not among the {len(store.videos)} "
-                f"videos of {store.path}; {_mend(name, ids)}"
-            )
-        pair = _pair(ids[name], entry, path)
+        pair = _pair(videos.find(entry["video"], where, "key 'video'"), entry, path)
         if lines.setdefault(pair.id, number) != number:
             raise InputError(f"{where}: says the same as line {lines[pair.id]}; delete one of them")
         pairs.append(pair)
     return pairs
 
 
-def keep_answers(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) -> None:
-    """Write the artefact that curation writes: pairs.jsonl, an empty dropped.jsonl, manifest.json.
+def keep_pairs(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) -> None:
+    """Write the artefact that curation writes, of pairs that were made elsewhere.
+
+    It holds pairs.jsonl, an empty dropped.jsonl and manifest.json.
 
     Raises:
       InputError: `out` exists, or what is there half-done was made from something else.
@@ -81,7 +79,7 @@ def keep_answers(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) ->
             "pairs",
             made_from,
             pairs=len(pairs),
-            mix={GRANULARITY: len(pairs)},
+            mix=dict(Counter(pair.granularity for pair in pairs)),
             candidates=len(pairs),
             dropped={},
         )
@@ -134,8 +132,3 @@ def _pair(video_id: str, entry: dict[str, str], path: Path) -> Pair:
         judge="none",
         source=entry["video"],
     )
-
-
-def _mend(name: str, known: Collection[str]) -> str:
-    (nearest,) = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"did you mean {nearest!r}? (a name is the path within the folder of videos)"

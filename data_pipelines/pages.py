@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from data_pipelines import page_marks
 from data_pipelines.errors import InputError
 
 # Told apart by colour-blind eyes, and strong enough on white and on black.
@@ -39,7 +40,8 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .6rem; padding-top: 1rem;
   border-top: 1px solid var(--line); }
 p { margin: .6rem 0; max-width: 44rem; white-space: pre-line; }
-figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: .9rem; }
+figure { margin: 1.2rem 0; }
+figcaption { color: var(--soft); font-size: .9rem; white-space: pre-line; }
 figcaption b { color: var(--ink); }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
@@ -95,6 +97,7 @@ class Page:
     def __init__(self, title: str):
         self._title = title
         self._parts: list[str] = []
+        self._marks: set[str] = set()
 
     def heading(self, text: str) -> None:
         """Begins a section."""
@@ -207,17 +210,32 @@ class Page:
             cells.append(f'<div{mark}><img alt="" src="{source}">{escape(label)}</div>')
         self._figure(f'<div class="sheet">{"".join(cells)}</div>', caption)
 
+    def mark(self, identity: str, label: str) -> None:
+        """Adds a box to tick; the page then ends with a button that saves the ids of those ticked.
+
+        Raises:
+          InputError: the id has one already.
+        """
+        if identity in self._marks:
+            raise InputError(f"mark {identity!r}: is on the page already; ids must differ")
+        self._marks.add(identity)
+        self._parts.append(page_marks.box(identity, label))
+
     def render(self) -> str:
         """Returns the whole page; the same parts give the same text."""
         # The policy forbids the browser to load anything that is not in the file.
+        marks = bool(self._marks)
+        scripts = f"; {page_marks.script_policy()}" if marks else ""
+        style = _STYLE + page_marks.STYLE if marks else _STYLE
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta http-equiv="Content-Security-Policy" '
-            "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-            f"<title>{escape(self._title)}</title><style>{_STYLE}</style></head>\n"
+            "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+            f'{scripts}">\n'
+            f"<title>{escape(self._title)}</title><style>{style}</style></head>\n"
             f"<body><h1>{escape(self._title)}</h1>\n"
-            + "\n".join(self._parts)
+            + "\n".join([*self._parts, page_marks.bar()] if marks else self._parts)
             + "\n</body></html>\n"
         )
 

@@ -15,7 +15,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.pages import THUMBNAIL, Page, Panel
 
 EVIL = '<script>alert("x")</script> & \'$a_b$'
-VOID = {"meta", "img", "hr", "br"}
+VOID = {"meta", "img", "hr", "br", "input"}
 
 
 class Reader(HTMLParser):

@@ -49,6 +49,11 @@ VERBS: dict[str, Verb] = {
     "curate": Verb(
         module="tpo_jax.cli.curate", summary="make preference pairs out of the model itself"
     ),
+    "pairs": Verb(
+        module="tpo_jax.cli.pairs",
+        summary="look into a file of pairs, in our or others' formats, and convert it",
+        takes_config=False,
+    ),
     "reference": Verb(
         module="tpo_jax.cli.reference",
         summary="compute the reference model's log-probs of every pair",

@@ -11,7 +11,8 @@ from rich.table import Table
 from data_pipelines.artefacts import read_manifest, write_json, write_text
 from data_pipelines.frames import FrameStore
 from data_pipelines.pages import Page, Panel
-from data_pipelines.pairs import Pair, read_pairs, train_frames
+from data_pipelines.pair_pages import show_pair
+from data_pipelines.pairs import Pair, read_pairs
 from tpo_jax.cli.settings import RunConfig, read_settings
 from tpo_jax.training.loop import read_metrics
 
@@ -183,7 +184,7 @@ def _page(settings: RunConfig, summary: dict[str, Any]) -> Page:
     page.table(["dropped by", "candidates"], [[name, count] for name, count in dropped])
     store = FrameStore.open(settings.folder("frames"))
     for pair in _sample(pairs):
-        _show_pair(page, pair, store, settings.train_frames)
+        show_pair(page, pair, store, settings.train_frames)
     return page
 
 
@@ -200,33 +201,3 @@ def _sample(pairs: list[Pair]) -> list[Pair]:
     half = PAIRS_SHOWN // 2
     kinds = sorted({pair.granularity for pair in pairs}, reverse=True)
     return [p for kind in kinds for p in [q for q in pairs if q.granularity == kind][:half]]
-
-
-def _show_pair(page: Page, pair: Pair, store: FrameStore, shown: int) -> None:
-    """The question, and each answer below the frames it was made from; `shown` in training.
-
-    An answer that came from elsewhere stands below the frames that it is trained with.
-    """
-    info = store.info(pair.video_id)
-    if pair.rejected is None:
-        page.text(f"{info.names[0]}\n{pair.question}")
-        positions = pair.chosen_frames or train_frames(len(info.times_F), shown).tolist()
-        _show_answer(page, store, pair.video_id, positions, f"answer: {pair.chosen}")
-        return
-    where = (
-        "" if pair.segment is None else f", segment {pair.segment[0]:.0f}-{pair.segment[1]:.0f} s"
-    )
-    page.text(f"{pair.granularity} ({pair.negative}){where}, {info.names[0]}\n{pair.question}")
-    for label, answer, positions in (
-        ("chosen", pair.chosen, pair.chosen_frames),
-        ("rejected", pair.rejected, pair.rejected_frames),
-    ):
-        _show_answer(page, store, pair.video_id, positions, f"{label}: {answer}")
-
-
-def _show_answer(
-    page: Page, store: FrameStore, video_id: str, positions: list[int], caption: str
-) -> None:
-    times_F = store.info(video_id).times_F
-    labels = [f"{times_F[position]:.1f} s" for position in positions]
-    page.contact_sheet(store.frames(video_id, positions), labels, caption=caption)

@@ -1,0 +1,1 @@
+"""TensorFlow Datasets builders; TensorFlow is not needed, neither to write nor to read."""

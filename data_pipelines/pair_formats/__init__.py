@@ -1,0 +1,1 @@
+"""Preference pairs as other projects write them: one small file a format, all through `row.py`."""
