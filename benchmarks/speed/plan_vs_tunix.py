@@ -269,8 +269,8 @@ def compare(arguments: argparse.Namespace) -> None:
             found = compile_peer(row, arguments, where)
         versions[row.side] = found.versions
         print(f"| {' | '.join(cells(row, found, arguments.pairs))} |", flush=True)
-    for side, names in versions.items():
-        print(f"{side}: {', '.join(f'{name} {number}' for name, number in names.items())}")
+    for side, numbers in versions.items():
+        print(f"{side}: {', '.join(f'{name} {number}' for name, number in numbers.items())}")
 
 
 def main() -> int:
