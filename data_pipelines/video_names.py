@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 from data_pipelines.artefacts import MANIFEST_NAME
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
-from data_pipelines.video import find_videos, video_id
+from data_pipelines.video import video_id
+from data_pipelines.video_files import find_videos
 
 
 class VideoNames:

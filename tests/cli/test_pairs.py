@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import tensorflow_datasets as tfds
 
-from data_pipelines.frames import FrameStore, build_store
+from data_pipelines.frame_build import build_store
+from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
 from data_pipelines.pairs import Pair, read_pairs, write_pairs
 from data_pipelines.sampling import FramePolicy

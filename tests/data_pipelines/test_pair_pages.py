@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.errors import InputError
-from data_pipelines.frames import FrameStore, build_store
+from data_pipelines.frame_build import build_store
+from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
 from data_pipelines.page_marks import SCRIPT
 from data_pipelines.pages import Page
