@@ -6,7 +6,6 @@ supervised fine-tuning learns from.
 
 import difflib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,10 +60,8 @@ def read_answers(path: Path, store: FrameStore) -> list[Pair]:
     return pairs
 
 
-def keep_pairs(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) -> None:
-    """Write the artefact that curation writes, of pairs that were made elsewhere.
-
-    It holds pairs.jsonl, an empty dropped.jsonl and manifest.json.
+def keep_answers(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) -> None:
+    """Write the artefact that curation writes: pairs.jsonl, an empty dropped.jsonl, manifest.json.
 
     Raises:
       InputError: `out` exists, or what is there half-done was made from something else.
@@ -79,7 +76,7 @@ def keep_pairs(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) -> N
             "pairs",
             made_from,
             pairs=len(pairs),
-            mix=dict(Counter(pair.granularity for pair in pairs)),
+            mix={GRANULARITY: len(pairs)},
             candidates=len(pairs),
             dropped={},
         )

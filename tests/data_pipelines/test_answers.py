@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_pipelines.answers import keep_pairs, read_answers
+from data_pipelines.answers import keep_answers, read_answers
 from data_pipelines.artefacts import building, check_unfinished, read_manifest
 from data_pipelines.errors import InputError
 from data_pipelines.frame_build import build_store
@@ -55,7 +55,7 @@ def test_every_line_becomes_a_pair_without_a_rejected_answer(
     other = {"video": "more/dog.mp4", "question": "Wer\u2028bellt?", "answer": "Der Hund, 绿色."}
     again = GOOD | {"answer": "It dreams."}
     path = write(tmp_path / "told.jsonl", GOOD, other, again)
-    keep_pairs(read_answers(path, store), tmp_path / "pairs", MADE_FROM)
+    keep_answers(read_answers(path, store), tmp_path / "pairs", MADE_FROM)
     pairs = read_pairs(tmp_path / "pairs" / "pairs.jsonl")
     assert [
         {"video": pair.source, "question": pair.question, "answer": pair.chosen} for pair in pairs
@@ -71,7 +71,7 @@ def test_every_line_becomes_a_pair_without_a_rejected_answer(
 
 def test_it_is_an_artefact_like_that_of_curation(store: FrameStore, tmp_path: Path) -> None:
     out = tmp_path / "pairs"
-    keep_pairs(read_answers(write(tmp_path / "a", GOOD), store), out, MADE_FROM)
+    keep_answers(read_answers(write(tmp_path / "a", GOOD), store), out, MADE_FROM)
     manifest = read_manifest(out, "pairs")
     assert manifest["made_from"] == MADE_FROM
     assert {key: manifest[key] for key in ("pairs", "mix", "candidates", "dropped")} == {
@@ -152,5 +152,5 @@ def test_a_curation_that_was_cut_off_is_not_swept_away(store: FrameStore, tmp_pa
         raise KeyboardInterrupt
     pairs = read_answers(write(tmp_path / "a", GOOD), store)
     with pytest.raises(InputError, match="answers: found nothing, expected .*delete"):
-        keep_pairs(pairs, out, MADE_FROM)
+        keep_answers(pairs, out, MADE_FROM)
     assert (tmp_path / "pairs.partial" / "ledger.jsonl").exists() and not out.exists()

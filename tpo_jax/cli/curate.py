@@ -6,19 +6,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipelines.answers import keep_pairs, read_answers
+from data_pipelines.answers import keep_answers, read_answers
 from data_pipelines.artefacts import file_sha256, read_manifest
 from data_pipelines.curation.judge import Judge, NoJudge, RuleJudge
 from data_pipelines.curation.pipeline import Curator, curate
 from data_pipelines.curation.questions import QuestionMaker, RuleQuestions, TimeQuestions
-from data_pipelines.frames import FrameStore
-from data_pipelines.pairs import Pair, read_pairs
 from tpo_jax.api import checkpoint_images, load
 from tpo_jax.cli.answering import make_answerer
 from tpo_jax.cli.frames import open_frames
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
-from tpo_jax.errors import InputError
 
 MAKERS: dict[str, tuple[QuestionMaker, Judge]] = {
     "rules": (RuleQuestions(), RuleJudge()),
@@ -35,12 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '"video" (its name in the frame store), "question" and "answer"; for SFT alone '
         "(config.loss.dpo_weight=0)",
     )
-    parser.add_argument(
-        "--pairs",
-        metavar="FILE",
-        help="make no pairs but keep those of this file, our JSON lines, such as `tpo pairs FILE "
-        "--to=ours` writes",
-    )
     parser.epilog = (
         "Reads RUN_DIR/frames and the checkpoint, writes RUN_DIR/pairs: pairs.jsonl, dropped.jsonl "
         "with the reason for each, and a manifest with the counts. Killed and run again, it goes "
@@ -51,14 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     settings = read_settings(config)
-    if args.answers is not None and args.pairs is not None:
-        raise InputError("--answers and --pairs: give one of them")
-    if args.answers is not None:
-        take_answers(settings, Path(args.answers))
-    elif args.pairs is not None:
-        take_pairs(settings, Path(args.pairs))
-    else:
+    if args.answers is None:
         make_pairs(settings)
+    else:
+        take_answers(settings, Path(args.answers))
 
 
 def take_answers(settings: RunConfig, path: Path) -> None:
@@ -69,37 +56,17 @@ def take_answers(settings: RunConfig, path: Path) -> None:
         made from something else.
     """
     store = open_frames(settings, checkpoint_images(settings.checkpoint), "curate")
-    _keep(settings, path, store, read_answers(path, store), "answers")
-
-
-def take_pairs(settings: RunConfig, path: Path) -> None:
-    """Keep a file's pairs as RUN_DIR/pairs; no model is loaded.
-
-    Raises:
-      InputError: as `take_answers`; or a pair's video is not in the store.
-    """
-    store = open_frames(settings, checkpoint_images(settings.checkpoint), "curate")
-    pairs, held = read_pairs(path), set(store.videos)
-    for line, pair in enumerate(pairs, 1):
-        if pair.video_id not in held:
-            raise InputError(
-                f"{path}:{line}: the video {pair.video_id!r} is not among the {len(held)} of "
-                f"{store.path}; run `tpo frames` on it too, or leave the pair out"
-            )
-    _keep(settings, path, store, pairs, "pairs")
-
-
-def _keep(settings: RunConfig, path: Path, store: FrameStore, pairs: list[Pair], what: str) -> None:
-    made_from = {"frames": store.fingerprint, what: file_sha256(path)[:16]}
+    pairs = read_answers(path, store)
+    made_from = {"frames": store.fingerprint, "answers": file_sha256(path)[:16]}
     out = settings.folder("pairs")
     with stage_progress("curate", len(pairs)) as update:
         if is_done(out, "pairs", made_from):
             update(len(pairs), "done before")
         else:
-            keep_pairs(pairs, out, made_from)
+            keep_answers(pairs, out, made_from)
             update(len(pairs))
     videos = len({pair.video_id for pair in pairs})
-    print(f"{out}: {len(pairs)} {what} about {videos} of {len(store.videos)} videos, from {path}")
+    print(f"{out}: {len(pairs)} answers about {videos} of {len(store.videos)} videos, from {path}")
 
 
 def make_pairs(settings: RunConfig) -> None:
