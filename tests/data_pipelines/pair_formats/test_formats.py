@@ -323,7 +323,7 @@ def test_rows_for_sft_are_written_where_there_is_a_form_for_them(tmp_path: Path)
     assert not (tmp_path / "c.jsonl").exists()
 
 
-@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("mark", ["<image>", "<video>", "<audio>"])
 @pytest.mark.parametrize("field", ["question", "chosen", "rejected"])
 @pytest.mark.parametrize("name", ["llava_next", "ms_swift"])
 def test_a_text_with_a_mark_is_not_written(
