@@ -122,9 +122,13 @@ def test_what_is_unknown_is_warned_of(
     out = tmp_path / "out.jsonl"
     assert main(["pairs", str(root / "pairs.jsonl"), "--to=ours", f"--out={out}"]) == 0
     assert "warning: 2 of 3 pairs do not say their licence" in capsys.readouterr().err
+    told = ["--to=ours", f"--out={tmp_path / 'told.jsonl'}", "--licence=MIT"]
+    assert main(["pairs", str(root / "pairs.jsonl"), *told]) == 0
+    assert [pair.licence for pair in read_pairs(tmp_path / "told.jsonl")] == ["MIT", "CC0", "MIT"]
     table = tmp_path / "a.csv"
     table.write_text("file,prompt,chosen,score\ntrain_0000.mp4,Why?,So.,3\n")
     arguments = [str(table), "--columns=video=file,rejected=", "--json"]
+    capsys.readouterr()
     assert main(["pairs", *arguments]) == 0
     said = capsys.readouterr()
     assert "not read: score (1 of 1 rows)" in said.err

@@ -28,6 +28,14 @@ def test_cells_are_read_back(texts: list[tuple[str, str]]) -> None:
     assert {(row.video, row.question) for row in rows} == {("a.mp4", "Why?")}
 
 
+def test_a_line_ends_only_where_it_does_in_csv() -> None:
+    text = f"{HEADER}\na.mp4,Why\u2028so?,x\x85,y\na.mp4,Why?,x\n"
+    with pytest.raises(InputError, match="pairs.csv:3: 3 cells"):
+        read_table(PATH, text, {})
+    (row,) = read_table(PATH, text.rsplit("a.mp4", 1)[0], {})
+    assert (row.question, row.chosen) == ("Why\u2028so?", "x\x85")
+
+
 def test_columns_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"\xef\xbb\xbfpath,q,good,bad,score,licence\r\na.mp4,Why?,x,y,3,MIT\r\n")
