@@ -78,8 +78,8 @@ def run_task(
                 Record(
                     item=item.id,
                     model=model.name,
-                    said=said,
-                    correct=is_correct(said, item.answer),
+                    said=said.text,
+                    correct=is_correct(said.text, item.answer),
                     asked=one,
                 )
                 for item, said, one in zip(asked_items, answers, asked, strict=True)

@@ -9,10 +9,36 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A question about some of a video's stored frames; `positions` int [F], in showing order."""
+    """A question about some of a video's stored frames.
+
+    Attributes:
+      question: the text.
+      positions: stored frames that are shown, int [F], in showing order; none for text alone.
+      temperature: of this answer; None for the model's own.
+      sample: which answer to an equal question this is. Every number draws for itself.
+    """
 
     question: str
     positions: np.ndarray
+    temperature: float | None = None
+    sample: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model said.
+
+    Attributes:
+      text: without the end token.
+      tokens: how many were said, the end token included.
+      logprob: their summed log-probability under the model, whatever the temperature.
+      finished: the model ended by itself, before its room for tokens did.
+    """
+
+    text: str
+    tokens: int
+    logprob: float
+    finished: bool
 
 
 class VideoModel(Protocol):
@@ -23,6 +49,6 @@ class VideoModel(Protocol):
         """Who answered, as recorded in artefacts: checkpoint and fingerprint."""
         ...
 
-    def answer(self, video_id: str, requests: Sequence[Request]) -> list[str]:
+    def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
         """An answer for each request, in order. Equal requests get equal answers."""
         ...

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from tokenizers import Tokenizer
 
 from data_pipelines import anyres
-from data_pipelines.answering import Request
+from data_pipelines.answering import Answer, Request
 from data_pipelines.batches import prompt_row, round_up, stack
 from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
@@ -145,7 +145,7 @@ class Answerer:
         times_F: np.ndarray,
         duration: float,
         requests: Sequence[Request],
-    ) -> list[str]:
+    ) -> list[Answer]:
         """An answer for each request, in order; its positions index the frames given here.
 
         `frames_FHWC` is uint8 [F, S, S, 3] at the encoder's size, `times_F` and `duration` seconds.
@@ -154,17 +154,17 @@ class Answerer:
         prompts = [self._prompt(request, times_F, duration) for request in requests]
         # Sorted by length, so that short prompts are not padded to the longest.
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].tokens))
-        answers = [""] * len(requests)
+        answers: dict[int, Answer] = {}
         for start in range(0, len(order), ROWS_A_BATCH):
             chosen = order[start : start + ROWS_A_BATCH]
             length = round_up(max(len(prompts[i].tokens) for i in chosen), PROMPT_BUCKET)
             filled = chosen + [chosen[-1]] * (ROWS_A_BATCH - len(chosen))  # one batch size
             rows = stack([prompt_row(prompts[i], length) for i in filled])
             seeds = np.array([self._row_seed(requests[i]) for i in filled], np.uint32)
-            answers_BA = self._engine.generate(visual_MD, rows, seeds)
-            for i, tokens_A in zip(chosen, answers_BA, strict=False):
-                answers[i] = self._text(tokens_A)
-        return answers
+            said = self._engine.generate(visual_MD, rows, seeds)
+            for i, tokens_A, logprobs_A in zip(chosen, *said, strict=False):
+                answers[i] = self._answer(tokens_A, logprobs_A)
+        return [answers[i] for i in range(len(requests))]
 
     def _prompt(self, request: Request, times_F: np.ndarray, duration: float) -> Prompt:
         positions = np.asarray(request.positions)
@@ -189,10 +189,15 @@ class Answerer:
         what = f"{self._seed}|{request.question}|{list(map(int, request.positions))}"
         return int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big")
 
-    def _text(self, tokens: np.ndarray) -> str:
-        ends = np.flatnonzero(tokens == self._end)
-        said = tokens[: ends[0]] if len(ends) else tokens
-        return self._model.tokenizer.decode([int(token) for token in said]).strip()
+    def _answer(self, tokens_A: np.ndarray, logprobs_A: np.ndarray) -> Answer:
+        ends = np.flatnonzero(tokens_A == self._end)
+        said = tokens_A[: ends[0]] if len(ends) else tokens_A
+        return Answer(
+            text=self._model.tokenizer.decode([int(token) for token in said]).strip(),
+            tokens=len(said) + min(len(ends), 1),
+            logprob=float(logprobs_A.sum()),
+            finished=len(ends) > 0,
+        )
 
 
 class StoreAnswerer:
@@ -203,7 +208,7 @@ class StoreAnswerer:
         self._answerer = answerer
         self._store = store
 
-    def answer(self, video_id: str, requests: Sequence[Request]) -> list[str]:
+    def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
         """An answer for each request, in order."""
         info = self._store.info(video_id)
         frames_FHWC = self._store.frames(video_id, np.arange(len(info.times_F)))
@@ -246,7 +251,7 @@ def ask(
         seen, times_F, duration = _video_frames(model, video, policy, prompts.frame_times)
     answerer = Answerer(model, prompts=prompts, sampling=sampling or SamplingConfig())
     request = Request(question=question, positions=np.arange(len(seen)))
-    return answerer.answer_frames(seen, times_F, duration, [request])[0]
+    return answerer.answer_frames(seen, times_F, duration, [request])[0].text
 
 
 def _video_frames(

@@ -33,7 +33,7 @@ def score(model: LoadedModel, answerer: Answerer, frames: int, clips: int) -> di
         times = np.arange(frames, dtype=np.float64)
         said = answerer.answer_frames(pictures, times, float(frames), requests)
         for question, answer in zip(questions.values(), said, strict=True):
-            right[question.kind].append(answer == question.answer)
+            right[question.kind].append(answer.text == question.answer)
     return {kind: float(np.mean(values)) for kind, values in right.items()}
 
 

@@ -99,12 +99,13 @@ class Curator:
         ]
         segments = [s for s, positions in zip(segments, shown, strict=True) if len(positions)]
         shown = [positions for positions in shown if len(positions)]
-        captions = self.model.answer(
+        described = self.model.answer(
             video_id, [Request(question=self.maker.describe, positions=p) for p in shown]
         )
+        captions = [answer.text for answer in described]
         candidates = self.maker.localized(captions, segments, rng)
         candidates += self.maker.comprehensive(captions, config.comprehensive_per_video, rng)
-        outcome: dict[str, list] = {"captions": list(captions), "kept": [], "dropped": []}
+        outcome: dict[str, list] = {"captions": captions, "kept": [], "dropped": []}
         asked = []
         for candidate in candidates:
             sides = self._sides(candidate, info.times_F, segments)
@@ -126,9 +127,8 @@ class Curator:
                 for positions in (sides.chosen, sides.rejected)
             ],
         )
-        for (candidate, sides), chosen, rejected in zip(
-            asked, answers[::2], answers[1::2], strict=True
-        ):
+        said = [answer.text for answer in answers]
+        for (candidate, sides), chosen, rejected in zip(asked, said[::2], said[1::2], strict=True):
             verdict = self.judge.judge(candidate, chosen, rejected)
             pair = replace(
                 self._pair(video_id, candidate, segments),

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.runner import Record, read_records, run_task, summarise
 from benchmarks.tasks.item import Item
-from data_pipelines.answering import Request
+from data_pipelines.answering import Answer, Request
 from data_pipelines.errors import InputError
 
 
@@ -35,6 +35,10 @@ ITEMS = [
 ]
 
 
+def said(text: str) -> Answer:
+    return Answer(text=text, tokens=1, logprob=0.0, finished=True)
+
+
 class Model:
     """Says "ring" to everything, and can be told to die at its n-th call."""
 
@@ -44,11 +48,11 @@ class Model:
         self._dies_at = dies_at
         self._said = said
 
-    def answer(self, video_id: str, requests: Sequence[Request]) -> list[str]:
+    def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
         if len(self.calls) == self._dies_at:
             raise KeyboardInterrupt
         self.calls.append((video_id, [request.question for request in requests]))
-        return [self._said for _ in requests]
+        return [said(self._said) for _ in requests]
 
 
 def frames_of(video: str) -> tuple[str, np.ndarray]:
@@ -144,8 +148,8 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 def test_a_model_that_leaves_answers_out_is_found(tmp_path: Path) -> None:
     class Short(Model):
-        def answer(self, video_id: str, requests: Sequence[Request]) -> list[str]:
-            return ["ring"]
+        def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
+            return [said("ring")]
 
     with pytest.raises(ValueError, match="shorter"):
         run_task(ITEMS, Short(), frames_of, tmp_path / "answers.jsonl")

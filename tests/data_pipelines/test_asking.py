@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.anyres import image_crops, parse_pinpoints
+from data_pipelines.answering import Answer
 from data_pipelines.errors import InputError
 from data_pipelines.frame_build import build_store
 from data_pipelines.frames import FrameStore
@@ -65,11 +66,12 @@ def watch(
 
     def note_frames(
         self: Answerer, frames: np.ndarray, times: np.ndarray, duration: float, requests: Any
-    ) -> list[str]:
+    ) -> list[Answer]:
         seen.update(frames=frames, times=times)
         if run:
             return answer_frames(self, frames, times, duration, requests)
-        return [str(len(self._prompt(request, times, duration).tokens)) for request in requests]
+        lengths = [len(self._prompt(request, times, duration).tokens) for request in requests]
+        return [Answer(text=str(n), tokens=1, logprob=0.0, finished=True) for n in lengths]
 
     def note_prompt(self: Answerer, *rest: Any) -> Prompt:
         seen["prompt"] = make(self, *rest)

@@ -69,7 +69,7 @@ def test_shared_frames_cache_and_batch_equal_the_slow_way() -> None:
     shown = [np.array([0, 1, 2, 3, 4]), np.array([1, 3]), np.array([2, 2, 4])]
     prompts = [prompt_on(made, p, 5, seed, 3 + 4 * seed) for seed, p in enumerate(shown)]
     rows = stack([prompt_row(prompt, 64) for prompt in prompts])
-    answers = made.generate(made.encode(pictures), rows, np.zeros(3, np.uint32))
+    answers, _ = made.generate(made.encode(pictures), rows, np.zeros(3, np.uint32))
     expected = [
         slow_answer(model, pictures, prompt, positions)
         for prompt, positions in zip(prompts, shown, strict=True)
@@ -84,9 +84,9 @@ def test_a_sampled_answer_does_not_depend_on_its_batch() -> None:
     prompts = [prompt_on(made, np.array([0, 1]), 2, seed, 4) for seed in range(3)]
     seeds = np.array([5, 6, 7], np.uint32)
     rows = [prompt_row(prompt, 32) for prompt in prompts]
-    together = made.generate(visual, stack(rows), seeds)
+    together, _ = made.generate(visual, stack(rows), seeds)
     for number, row in enumerate(rows):
-        alone = made.generate(visual, stack([row]), seeds[number : number + 1])
+        alone, _ = made.generate(visual, stack([row]), seeds[number : number + 1])
         np.testing.assert_array_equal(alone[0], together[number])
     assert together.max() < VOCABULARY
 
@@ -96,7 +96,8 @@ def test_after_the_end_there_is_only_the_end() -> None:
     visual = made.encode(frames(2, 1))
     prompt = prompt_on(made, np.array([0]), 1, 0, 4)
     rows = stack([prompt_row(prompt, 32)] * 256)
-    for answer in made.generate(visual, rows, np.arange(256, dtype=np.uint32)).tolist():
+    answers, _ = made.generate(visual, rows, np.arange(256, dtype=np.uint32))
+    for answer in answers.tolist():
         if END in answer:
             assert set(answer[answer.index(END) :]) == {END}
 

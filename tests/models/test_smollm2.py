@@ -141,7 +141,7 @@ def test_greedy_answers_are_the_same_to_the_token(both: Both) -> None:
     ]
     batch = stack([prompt_row(prompt, 32) for prompt in prompts])
     nothing = jnp.zeros((1, both.config.language.width))
-    answers = engine.generate(nothing, batch, np.zeros(len(rows), np.uint32))
+    answers, _ = engine.generate(nothing, batch, np.zeros(len(rows), np.uint32))
     lengths = []
     for row, answer in zip(rows, answers.tolist(), strict=True):
         said = both.torch.generate(

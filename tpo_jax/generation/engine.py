@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from tpo_jax.attention import Layout, row_layout
-from tpo_jax.generation.sampling import SamplingConfig, choose
+from tpo_jax.generation.sampling import SamplingConfig, choose, logprob_of
 from tpo_jax.models.language import empty_cache
 from tpo_jax.models.video_lmm import Params, VideoLMM, VideoLMMConfig
 
@@ -61,13 +61,15 @@ class Engine:
 
     def generate(
         self, visual_MD: Float[Array, "M D"], rows: dict[str, np.ndarray], seeds_B: np.ndarray
-    ) -> np.ndarray:
-        """Answers int32 [B, max_new_tokens] to prompt rows of one video; end_token after the end.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Answers to prompt rows of one video: int32 [B, max_new_tokens], end_token after the end.
+
+        And the log-prob of every token that was said, fp32 of the same shape, zero after the end.
 
         `rows` are stacked `data_pipelines.batches.prompt_row`s; `seeds_B` uint32, used only when
         sampling.
         """
-        answers_BA = _generate(
+        said = _generate(
             self._graph,
             self.config,
             self._end_token,
@@ -77,7 +79,8 @@ class Engine:
             rows,
             seeds_B,
         )
-        return np.asarray(answers_BA)
+        answers_BA, logprobs_BA = jax.device_get(said)
+        return answers_BA, logprobs_BA
 
 
 # Compiled once for all engines of one structure: base and trained policy share them.
@@ -100,7 +103,7 @@ def _generate(
     visual_MD: Float[Array, "M D"],
     rows: dict[str, Array],
     seeds_B: Array,
-) -> Int[Array, "B A"]:
+) -> tuple[Int[Array, "B A"], Float[Array, "B A"]]:
     model: VideoLMM = nnx.merge(graph, params)
     batch, prompt = rows["tokens"].shape
     new = sampling.max_new_tokens
@@ -117,15 +120,17 @@ def _generate(
         row_layout(rows["branch"]),
         empty,
     )
-    first = choose(model.logits(hidden[:, -1]), keys_B, jnp.int32(0), sampling.temperature)
+    logits_BV = model.logits(hidden[:, -1])
+    first = choose(logits_BV, keys_B, jnp.int32(0), sampling.temperature)
     answers = jnp.full((batch, new), end_token, jnp.int32).at[:, 0].set(first)
+    logprobs = jnp.zeros((batch, new)).at[:, 0].set(logprob_of(logits_BV, first))
 
     def unfinished(carry):  # type: ignore[no-untyped-def]
         step, token_B, *_ = carry
         return (step < new - 1) & jnp.any(token_B != end_token)
 
     def decode(carry):  # type: ignore[no-untyped-def]
-        step, token_B, answers, cache = carry
+        step, token_B, answers, logprobs, cache = carry
         layout = Layout(
             order_q=jnp.full((batch, 1), prompt + step, jnp.int32),
             branch_q=jnp.zeros((batch, 1), jnp.int32),
@@ -135,9 +140,14 @@ def _generate(
         positions = rows["positions"][:, -1:] + 1 + step
         x_B1D = model.language.embed(token_B[:, None])
         hidden, cache = model.language(x_B1D, positions, layout, cache, prompt + step)
-        said = choose(model.logits(hidden[:, -1]), keys_B, step + 1, sampling.temperature)
-        said = jnp.where(token_B == end_token, end_token, said)
-        return step + 1, said, answers.at[:, step + 1].set(said), cache
+        logits_BV = model.logits(hidden[:, -1])
+        said = choose(logits_BV, keys_B, step + 1, sampling.temperature)
+        ended = token_B == end_token
+        said = jnp.where(ended, end_token, said)
+        told = jnp.where(ended, 0.0, logprob_of(logits_BV, said))
+        answers, logprobs = answers.at[:, step + 1].set(said), logprobs.at[:, step + 1].set(told)
+        return step + 1, said, answers, logprobs, cache
 
-    start = (jnp.int32(0), first, answers, cache)
-    return jax.lax.while_loop(unfinished, decode, start)[2]
+    start = (jnp.int32(0), first, answers, logprobs, cache)
+    _, _, answers, logprobs, _ = jax.lax.while_loop(unfinished, decode, start)
+    return answers, logprobs

@@ -25,3 +25,8 @@ def choose(
         jax.random.fold_in(key, step), logits / temperature
     )
     return jax.vmap(draw)(keys_B, logits_BV).astype(jnp.int32)
+
+
+def logprob_of(logits_BV: Float[Array, "B V"], token_B: Int[Array, " B"]) -> Float[Array, " B"]:
+    """Log-prob of a token a row, as the model has it: no temperature, nothing cut away."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits_BV), token_B[:, None], axis=-1)[:, 0]

@@ -394,17 +394,3 @@ def test_every_format_that_writes_reads_what_it_wrote() -> None:
             row = one.read(ENTRIES[name], "here")
             again = one.read(one.write(row), "here")
             assert again == row
-
-
-def test_the_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text("utf-8")
-    section = text[text.index("\n## Pairs of others") :].split("\n## ")[1]
-    found = []
-    for number, block in enumerate(section.split("```")[1::2]):
-        path = tmp_path / f"{number}.{'jsonl' if block.startswith('json') else 'csv'}"
-        body = block.removeprefix("json").strip("\n")
-        path.write_text((body.replace("\n", " ") if path.suffix == ".jsonl" else body) + "\n")
-        name, (row,) = read_rows(path)
-        found.append(name)
-        assert told(row) == ("cat.mp4", "What does it do?", "It sleeps.", "It runs.")
-    assert found == [*FORMATS, "csv"]
