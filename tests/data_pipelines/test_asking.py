@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.anyres import image_crops, parse_pinpoints
 from data_pipelines.answering import Answer
+from data_pipelines.anyres import image_crops, parse_pinpoints
 from data_pipelines.errors import InputError
 from data_pipelines.frame_build import build_store
 from data_pipelines.frames import FrameStore
