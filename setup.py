@@ -46,6 +46,7 @@ REQUIREMENTS = [
     "tensorboardX>=2.6",
 ]
 TPU_COMPILER = "libtpu==0.0.42; platform_system == 'Linux' and platform_machine == 'x86_64'"
+OPENAI = "openai>=3.57,<4"
 EXTRAS = {
     "tpu": [f"jax[tpu]{JAX_RANGE}"],
     # CUDA 12 runs on old and new drivers alike; jax offers CUDA 13 beside it.
@@ -53,10 +54,13 @@ EXTRAS = {
     "cuda13": [f"jax[cuda13]{JAX_RANGE}"],
     # The TPU compiler, for `tpo plan`. The one that jax[tpu] takes; it needs no TPU, and is big.
     "plan": [TPU_COMPILER],
+    # Captions, questions and verdicts of curation from a model behind an endpoint.
+    "endpoint": [OPENAI],
     # Reads and writes gs:// paths.
     "gcs": ["gcsfs>=2026.1"],
     "test": [
         TPU_COMPILER,
+        OPENAI,
         "pytest>=9",
         "pytest-xdist>=3.8",
         "hypothesis>=6.150",

@@ -26,15 +26,56 @@ def get_config() -> ConfigDict:
             },
             "sampling": {"max_new_tokens": 24, "temperature": 0.0},
             "curate": {
-                "questions": "rules",  # or "time", for any video: see own_videos.py
+                "captioner": "policy",  # or "endpoint:MODEL@URL", here and below
+                "questions": "rules",  # or "time", "policy", "file": see docs/curation.md
+                "questions_file": "",
+                "given_chosen": "model",  # with "file": or "file", its answers
+                "judge": "rules",  # or "none", "policy"
+                "kinds": {},  # of written questions, {"temporal": 1.0, ...}; {}: the paper's eight
+                "segments": "uniform",  # or "shots"
                 "segment_seconds": 8.0,
+                "shot_change": 0.15,
                 "segment_frames": 9,
                 "dense_frames": 32,
                 "sparse_frames": 4,
+                "negatives": {
+                    "localized": {"irrelevant": 1.0},  # shares; also "drop", "shuffle", "reverse"
+                    "comprehensive": {"incomplete": 1.0},
+                    "sparse_pick": "even",  # or "random"
+                    "sparse_ratio": None,  # of the dense frames, instead of sparse_frames
+                    "runs": 8,
+                },
                 "comprehensive_per_video": 6,
                 "pairs": 1000,
                 "localized_share": 0.5,
                 "post_filter": True,  # False: the judge's verdict drops nothing
+                "filters": {
+                    "min_words": 1,
+                    "max_words": 0,
+                    "max_length_ratio": 0.0,
+                    "contained": True,
+                    "repeats": 4,
+                    "max_repeated": 0.5,
+                    "unfinished": True,
+                    "duplicates": True,
+                },
+                "endpoint": {
+                    "base_url": "",
+                    "model": "",
+                    "key_variable": "TPO_ENDPOINT_KEY",  # that holds the key
+                    "temperature": 0.0,
+                    "max_tokens": 512,
+                    "timeout": 120.0,
+                    "tries": 6,
+                    "backoff": 1.0,
+                    "parallel": 8,
+                    "requests_per_minute": 0.0,
+                    "videos_at_once": 8,
+                    "image_size": 0,
+                    "price_in": 0.0,  # a million tokens
+                    "price_out": 0.0,
+                },
+                "round": 0,  # of self-training
                 "seed": 0,
             },
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},

@@ -42,15 +42,56 @@ def get_config() -> ConfigDict:
                 "temperature": 0.7,  # ours
             },
             "curate": {
-                "questions": "time",  # ours: in the paper a language model writes and filters them
+                "captioner": "policy",  # ours: in the paper CogVLM2
+                "questions": "file",  # paper: from LLaVA-Video-178K
+                "questions_file": "",  # ours: your own
+                "given_chosen": "model",  # paper: preferred answers are the model's own
+                "judge": "policy",  # ours: in the paper GPT-4o-mini
+                "kinds": {},  # paper: its eight, in its shares
+                "segments": "uniform",  # ours
                 "segment_seconds": 16.0,  # ours
+                "shot_change": 0.15,  # ours: not used by uniform segments
                 "segment_frames": 16,  # ours
                 "dense_frames": 32,  # paper
                 "sparse_frames": 8,  # ours
+                "negatives": {
+                    "localized": {"irrelevant": 1.0},  # ours: not used at this share
+                    "comprehensive": {"incomplete": 1.0},  # paper
+                    "sparse_pick": "random",  # paper: a random part in v3, a sparse one in v1
+                    "sparse_ratio": None,  # ours: the paper's is not known
+                    "runs": 8,  # ours: not used by these
+                },
                 "comprehensive_per_video": 4,  # ours
                 "pairs": 10_000,  # paper
                 "localized_share": 0.0,  # paper: rejected answers come from incomplete frames only
                 "post_filter": True,  # paper
+                "filters": {
+                    "min_words": 1,  # ours
+                    "max_words": 0,  # ours: no bound
+                    "max_length_ratio": 0.0,  # ours: no bound
+                    "contained": True,  # ours
+                    "repeats": 4,  # ours
+                    "max_repeated": 0.5,  # ours
+                    "unfinished": True,  # ours
+                    "duplicates": True,  # ours
+                },
+                "endpoint": {
+                    "base_url": "",  # ours: none is asked unless a role above names one
+                    "model": "",  # ours
+                    "key_variable": "TPO_ENDPOINT_KEY",  # ours: the key itself stands in no config
+                    "temperature": 0.0,  # ours
+                    "max_tokens": 512,  # ours
+                    "timeout": 120.0,  # ours
+                    "tries": 6,  # ours
+                    "backoff": 1.0,  # ours
+                    "parallel": 8,  # ours
+                    "requests_per_minute": 0.0,  # ours: no bound
+                    "videos_at_once": 8,  # ours
+                    "image_size": 0,  # ours: frames as stored
+                    "price_in": 0.0,  # ours: a million tokens
+                    "price_out": 0.0,  # ours
+                },
+                "round": 0,  # ours
                 "seed": 0,  # ours
             },
             "mesh": {

@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     config.run_dir = "runs/mine"
     config.videos = "videos"
     config.curate.questions = "time"
+    config.curate.judge = "none"
     config.prompts.time_instruction = True  # or nothing says which frame lies at which second
     config.sampling.temperature = 0.7
     return config

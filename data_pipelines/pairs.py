@@ -22,7 +22,9 @@ class Pair:
     `chosen_frames` and `rejected_frames` are positions among the video's stored frames that each
     answer was made from; `segment` is in seconds. Training shows the same frames for both answers,
     whatever these are. `rejected` is None where there is only an answer to learn: plain question
-    and answer, for a run without a loss on pairs.
+    and answer, for a run without a loss on pairs. `made_with` tells what else the pair was made
+    with: how the rejected side's frames were taken, the seed, who wrote the chosen answer, what the
+    judge read (docs/formats.md).
     """
 
     id: str
@@ -40,6 +42,7 @@ class Pair:
     sampling: dict[str, Any]
     judge: str
     judge_said: dict[str, Any] = field(default_factory=dict)
+    made_with: dict[str, Any] = field(default_factory=dict)
     round: int = 0
     source: str = "unknown"
     licence: str = "unknown"

@@ -1,159 +1,263 @@
-"""Curation of a FrameStore into a folder of pairs, one video at a time.
+"""Curation of a FrameStore into a folder of pairs.
 
-Captions of segments, then questions from the captions, then both answers, then the filters. A
-video is one unit of work in the ledger: killed anywhere, a run goes on with the next video, and
-the same pairs come out. What is dropped is kept in `dropped.jsonl` with its reason.
+Segments, captions, questions from them, both answers, verdicts, filters, pairs. Each stage keeps
+what it did in a ledger beside the artefact (`stages.py`): killed anywhere, a run goes on with the
+next unit, and the same pairs come out. What is dropped is kept in `dropped.jsonl` with its reason.
 """
 
 import json
-import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from data_pipelines.answering import Request, VideoModel
-from data_pipelines.artefacts import (
-    building,
-    check_unfinished,
-    fingerprint,
-    write_manifest,
-    write_text,
+from data_pipelines.answering import Answer, Request, VideoModel
+from data_pipelines.artefacts import building, fingerprint, write_manifest, write_text
+from data_pipelines.curation.candidates import (
+    AnyQuestions,
+    Captioned,
+    caption_videos,
+    find_candidates,
 )
-from data_pipelines.curation.filters import reason_to_drop
-from data_pipelines.curation.judge import Judge
-from data_pipelines.curation.ledger import Ledger
-from data_pipelines.curation.questions import Candidate, QuestionMaker
-from data_pipelines.curation.responses import Sides, incomplete, irrelevant, spread_or_empty
-from data_pipelines.curation.segments import uniform_segments
+from data_pipelines.curation.config import CurateConfig
+from data_pipelines.curation.filters import objection_of_judge, objection_to_texts, words_of
+from data_pipelines.curation.judge import (
+    JUDGE_FORM,
+    REMINDER,
+    Judge,
+    Verdict,
+    judge_prompt,
+    read_verdict,
+    unreadable,
+)
+from data_pipelines.curation.questions import Candidate
+from data_pipelines.curation.responses import Scene, Sides, make_sides, spread_or_empty
+from data_pipelines.curation.stages import Work
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import Pair, write_pairs
 from data_pipelines.sampling import inside
+from data_pipelines.text_models.text_model import PolicyText, TextModel, TextPrompt
 
 Progress = Callable[[int, int, str], None]
+Dropped = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurateConfig:
-    """How pairs are made.
+class TextJudge:
+    """A language model as judge."""
 
-    `questions` names the maker: "rules" reads the captions of synthetic videos and has a judge of
-    the same kind; "time" asks of any video what is shown when, and nobody judges. `segment_seconds`
-    a segment, `segment_frames` shown of one, `dense_frames` and `sparse_frames`
-    of a whole video, `comprehensive_per_video` questions, `pairs` wanted at most and
-    `localized_share` of them localized. Without `post_filter` the judge's verdict drops nothing,
-    nor does an ambiguous question; empty and identical answers are dropped all the same.
-    """
+    model: TextModel
 
-    questions: Literal["rules", "time"] = "rules"
-    segment_seconds: float = 8.0
-    segment_frames: int = 8
-    dense_frames: int = 32
-    sparse_frames: int = 4
-    comprehensive_per_video: int = 4
-    pairs: int = 10_000
-    localized_share: float = 0.5
-    post_filter: bool = True
-    seed: int = 0
+    @property
+    def name(self) -> str:
+        """Who judges, in which form."""
+        return f"{JUDGE_FORM} by {self.model.name}"
 
-    def __post_init__(self) -> None:
-        counts = ("segment_frames", "dense_frames", "sparse_frames", "pairs")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise InputError(f"curate.{name} is {getattr(self, name)}; must be 1 or more")
-        if not 0 < self.segment_seconds < math.inf:
-            raise InputError(f"curate.segment_seconds is {self.segment_seconds}; must be positive")
-        if not 0 <= self.localized_share <= 1:
-            raise InputError(f"curate.localized_share is {self.localized_share}; must be 0 to 1")
-        if self.sparse_frames >= self.dense_frames:
-            raise InputError(
-                f"curate.sparse_frames is {self.sparse_frames}; must be fewer than "
-                f"curate.dense_frames, {self.dense_frames}, or both answers are the same"
-            )
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a video."""
+
+    captioned: Captioned
+    kept: list[Pair]
+    dropped: list[Dropped]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A candidate with both answers."""
+
+    candidate: Candidate
+    pair: Pair
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curator:
-    """Everything a video is curated with."""
+    """Everything videos are curated with.
+
+    Attributes:
+      config: how.
+      store: the frames.
+      model: who answers.
+      maker: who asks.
+      judge: who judges.
+      sampling: how the model samples; recorded in pairs.
+      captioner: who captions; None for the model.
+      identity: all that the model's answers depend on; "" for its name.
+      train_frames: what training will show of each pair; recorded in pairs.
+    """
 
     config: CurateConfig
     store: FrameStore
     model: VideoModel
-    maker: QuestionMaker
-    judge: Judge
+    maker: AnyQuestions
+    judge: Judge | TextJudge
     sampling: dict[str, Any]
+    captioner: TextModel | None = None
+    identity: str = ""
+    train_frames: int | None = None
 
-    def curate_video(self, video_id: str) -> dict[str, list[dict[str, Any]]]:
-        """{"captions": [...], "kept": [pair, ...], "dropped": [pair, filter and reason, ...]}."""
+    @property
+    def videos_at_once(self) -> int:
+        """Of how many videos each stage is best done together: that of who takes most."""
+        asked = [self.captioner, *(getattr(one, "model", None) for one in (self.maker, self.judge))]
+        return max([1, *(model.videos_at_once for model in asked if model is not None)])
+
+    def curate_videos(self, videos: Sequence[str], work: Work) -> list[Outcome]:
+        """What becomes of each video."""
+        captioned = caption_videos(
+            videos,
+            config=self.config,
+            store=self.store,
+            work=work,
+            maker=self.maker,
+            captioner=self.captioner or PolicyText(self.model, self._identity),
+            judge_reads=isinstance(self.judge, TextJudge),
+        )
+        found = find_candidates(captioned, config=self.config, work=work, maker=self.maker)
+        outcomes, asked = [], []
+        for video, candidates in zip(captioned, found, strict=True):
+            outcomes.append(Outcome(captioned=video, kept=[], dropped=[]))
+            asked.append(self._answer(video, candidates, outcomes[-1].dropped, work))
+        verdicts = self._judge(videos, asked, work)
+        for outcome, pairs, judged in zip(outcomes, asked, verdicts, strict=True):
+            self._filter(outcome, pairs, judged)
+        return outcomes
+
+    @property
+    def _identity(self) -> str:
+        return self.identity or self.model.name
+
+    def _answer(
+        self, video: Captioned, candidates: list[Candidate], dropped: list[Dropped], work: Work
+    ) -> list[_Asked]:
+        """Both answers of every candidate that can have two and whose texts may make a pair."""
         config = self.config
-        info = self.store.info(video_id)
-        rng = np.random.default_rng([config.seed, int(video_id, 16)])
-        segments = uniform_segments(info.duration, config.segment_seconds)
-        shown = [
-            spread_or_empty(inside(info.times_F, start, end), config.segment_frames)
-            for start, end in segments
-        ]
-        segments = [s for s, positions in zip(segments, shown, strict=True) if len(positions)]
-        shown = [positions for positions in shown if len(positions)]
-        described = self.model.answer(
-            video_id, [Request(question=self.maker.describe, positions=p) for p in shown]
-        )
-        captions = [answer.text for answer in described]
-        candidates = self.maker.localized(captions, segments, rng)
-        candidates += self.maker.comprehensive(captions, config.comprehensive_per_video, rng)
-        outcome: dict[str, list] = {"captions": captions, "kept": [], "dropped": []}
-        asked = []
-        for candidate in candidates:
-            sides = self._sides(candidate, info.times_F, segments)
-            pair = self._pair(video_id, candidate, segments)
+        from_file = config.given_chosen == "file"
+        to_ask: list[tuple[Candidate, Pair, Sides]] = []
+        for number, candidate in enumerate(candidates):
+            pair = self._pair(video, candidate, number)
+            if candidate.refused:
+                dropped.append(_dropped(pair, *candidate.refused))
+                continue
             if candidate.ambiguous and config.post_filter:
-                outcome["dropped"].append(_dropped(pair, "ambiguous", candidate.ambiguous))
-            elif sides is None:
-                why = "the video has no frame away from the segment"
-                outcome["dropped"].append(_dropped(pair, "no_other_frames", why))
+                dropped.append(_dropped(pair, "ambiguous", candidate.ambiguous))
+                continue
+            name, sides = self._sides(video, candidate)
+            if isinstance(sides, str):
+                which = "no_other_frames" if name == "irrelevant" else "too_few_frames"
+                dropped.append(_dropped(pair, which, sides))
+                continue
+            to_ask.append((candidate, pair, sides))
+        requests = [
+            Request(question=candidate.question, positions=positions)
+            for candidate, _, sides in to_ask
+            for positions in (sides.chosen, sides.rejected)
+            if positions is sides.rejected or not (candidate.given and from_file)
+        ]
+        answers = iter(work.answers(self.model, self._identity, video.video_id, requests))
+        asked = []
+        for candidate, pair, sides in to_ask:
+            if candidate.given and from_file:
+                chosen = Answer(text=candidate.expected, tokens=0, logprob=0.0, finished=True)
+                pair = replace(pair, made_with=pair.made_with | {"chosen_by": "file"})
             else:
-                asked.append((candidate, sides))
-        if not asked:
-            return outcome
-        answers = self.model.answer(
-            video_id,
-            [
-                Request(question=candidate.question, positions=positions)
-                for candidate, sides in asked
-                for positions in (sides.chosen, sides.rejected)
-            ],
-        )
-        said = [answer.text for answer in answers]
-        for (candidate, sides), chosen, rejected in zip(asked, said[::2], said[1::2], strict=True):
-            verdict = self.judge.judge(candidate, chosen, rejected)
+                chosen = next(answers)
+            rejected = next(answers)
             pair = replace(
-                self._pair(video_id, candidate, segments),
-                chosen=chosen,
-                rejected=rejected,
+                pair,
+                chosen=chosen.text,
+                rejected=rejected.text,
                 negative=sides.negative,
                 chosen_frames=[int(p) for p in sides.chosen],
                 rejected_frames=[int(p) for p in sides.rejected],
-                judge_said=verdict.to_json(),
+                made_with=pair.made_with | {"negative": sides.made_with},
             )
-            objection = reason_to_drop(chosen, rejected, verdict, post_filter=config.post_filter)
-            if objection is None:
-                outcome["kept"].append(asdict(pair))
+            objection = objection_to_texts(
+                chosen.text, rejected.text, config.filters, chosen_finished=chosen.finished
+            )
+            # A judge that costs something is not asked about what goes anyway.
+            if objection is not None:
+                dropped.append(_dropped(pair, *objection))
             else:
-                outcome["dropped"].append(_dropped(pair, *objection))
-        return outcome
+                asked.append(_Asked(candidate=candidate, pair=pair))
+        return asked
 
-    def _pair(
-        self, video_id: str, candidate: Candidate, segments: list[tuple[float, float]]
-    ) -> Pair:
+    def _judge(
+        self, videos: Sequence[str], asked: list[list[_Asked]], work: Work
+    ) -> list[list[Verdict]]:
+        judge = self.judge
+        if not isinstance(judge, TextJudge):
+            return [
+                [judge.judge(one.candidate, one.pair.chosen, one.pair.rejected or "") for one in of]
+                for of in asked
+            ]
+        units = [
+            (
+                video,
+                [
+                    TextPrompt(
+                        video_id=video,
+                        text=judge_prompt(one.candidate, one.pair.chosen, one.pair.rejected or ""),
+                    )
+                    for one in of
+                ],
+            )
+            for video, of in zip(videos, asked, strict=True)
+        ]
+        told = work.texts(
+            "verdicts",
+            judge.model,
+            units,
+            readable=lambda text: read_verdict(text) is not None,
+            reminder=REMINDER,
+        )
+        return [[read_verdict(text) or unreadable(text) for text in texts] for texts in told]
+
+    def _filter(self, outcome: Outcome, asked: list[_Asked], verdicts: list[Verdict]) -> None:
+        """The judge's filters, then duplicates among what they let pass."""
+        ids, questions = set(), set()
+        for one, verdict in zip(asked, verdicts, strict=True):
+            pair = replace(one.pair, judge_said=verdict.to_json())
+            objection = objection_of_judge(verdict) if self.config.post_filter else None
+            question = tuple(words_of(pair.question))
+            seen = pair.id in ids or (self.config.filters.duplicates and question in questions)
+            if objection is None and seen:
+                objection = "duplicate", "a pair that is kept asks the same of the same video"
+            if objection is not None:
+                outcome.dropped.append(_dropped(pair, *objection))
+                continue
+            ids.add(pair.id)
+            questions.add(question)
+            outcome.kept.append(pair)
+
+    def _pair(self, video: Captioned, candidate: Candidate, number: int) -> Pair:
         """What is known of a pair before it is answered."""
-        what = [video_id, candidate.question, candidate.segment, self.model.name]
+        what = [video.video_id, candidate.question, candidate.segment, self.model.name]
+        if candidate.refused:
+            what += [candidate.kind, number]
+        reads = "the caption of the segment"
+        if candidate.segment is None:
+            reads = "the captions in order"
+        if candidate.given:
+            reads = "the answer that came with the question"
+        made_with: dict[str, Any] = {
+            "questions": self.maker.name,
+            "chosen_by": "model",
+            "judge_reads": reads,
+            "expected": candidate.expected,
+            "seed": self.config.seed,
+        }
+        if self.train_frames is not None:
+            made_with["train_frames"] = self.train_frames
+        segment = None if candidate.segment is None else list(video.segments[candidate.segment])
         return Pair(
             id=fingerprint({"what": what}),
-            video_id=video_id,
+            video_id=video.video_id,
             granularity=candidate.granularity,  # type: ignore[arg-type]
             kind=candidate.kind,
             question=candidate.question,
@@ -162,67 +266,99 @@ class Curator:
             negative="",
             chosen_frames=[],
             rejected_frames=[],
-            segment=None if candidate.segment is None else list(segments[candidate.segment]),
+            segment=segment,
             generator=self.model.name,
             sampling=self.sampling,
             judge=self.judge.name,
-            source=self.store.info(video_id).names[0],
+            made_with=made_with,
+            round=self.config.round,
+            source=self.store.info(video.video_id).names[0],
         )
 
-    def _sides(
-        self, candidate: Candidate, times_F: np.ndarray, segments: list[tuple[float, float]]
-    ) -> Sides | None:
-        config = self.config
+    def _sides(self, video: Captioned, candidate: Candidate) -> tuple[str, Sides | str]:
+        """The negative's name, and the frames of both sides or why there are none."""
+        config, times_F = self.config, self.store.info(video.video_id).times_F
+        segment = None
         if candidate.segment is None:
-            return incomplete(len(times_F), config.dense_frames, config.sparse_frames)
-        segment = segments[candidate.segment]
-        margin = segment[1] - segment[0]
-        return irrelevant(times_F, segment, config.segment_frames, margin)
+            chosen = spread_or_empty(np.arange(len(times_F)), config.dense_frames)
+        else:
+            segment = video.segments[candidate.segment]
+            chosen = spread_or_empty(inside(times_F, *segment), config.segment_frames)
+        what = [config.seed, video.video_id, candidate.question, candidate.segment]
+        seed = int(fingerprint({"what": what})[:8], 16)
+        name = config.negatives.draw(candidate.granularity, np.random.default_rng([seed, 0]))
+        scene = Scene(
+            times_F=times_F,
+            segment=segment,
+            chosen=chosen,
+            sparse=config.sparse_frames,
+        )
+        return name, make_sides(name, scene, config.negatives, seed)
 
 
-def _dropped(pair: Pair, name: str, reason: str) -> dict[str, Any]:
+def _dropped(pair: Pair, name: str, reason: str) -> Dropped:
     return asdict(pair) | {"filter": name, "reason": reason}
 
 
-def curate(curator: Curator, out: Path, made_from: dict[str, Any], progress: Progress) -> None:
-    """Curate every video of the store into `out`: pairs.jsonl, dropped.jsonl, manifest.json.
+def curate(
+    curator: Curator,
+    out: Path,
+    made_from: dict[str, Any],
+    progress: Progress,
+    work_folder: Path | None = None,
+) -> None:
+    """Curate every video of the store into `out`.
+
+    What is written there: pairs.jsonl, dropped.jsonl, captions.jsonl, manifest.json. The ledgers
+    are kept in `work_folder`, by default `curation` beside `out`; they may be deleted at any time,
+    and are for use by any later run.
 
     Raises:
-      InputError: what is there half-done was made from other settings; or no pair was left.
+      InputError: `out` exists; whoever was asked refuses; or no pair was left.
     """
-    with building(out, resume=True) as partial:
-        check_unfinished(partial, made_from)
-        ledger = Ledger(partial / "ledger.jsonl")
-        videos = curator.store.videos
-        kept = 0
-        for number, video_id in enumerate(videos):
-            if video_id not in ledger:
-                ledger.add(video_id, curator.curate_video(video_id))
-            kept += len(ledger[video_id]["kept"])
-            progress(number + 1, len(videos), f"{kept} pairs")
-        candidates = [Pair(**pair) for video in videos for pair in ledger[video]["kept"]]
-        dropped = [pair for video in videos for pair in ledger[video]["dropped"]]
-        pairs, surplus = choose_mix(candidates, curator.config)
-        dropped += [_dropped(pair, "mix", "more pairs than the mix asks for") for pair in surplus]
-        counts = Counter(pair["filter"] for pair in dropped)
-        if not pairs:
-            told = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no question"
-            raise InputError(
-                f"{partial}: no pair was left of {len(dropped)} candidates ({told}); see its "
-                "ledger.jsonl, then delete it, and change config.curate or give more videos"
-            )
+    if out.exists():
+        raise InputError(f"{out}: exists already; delete it or choose another name")
+    work = Work(work_folder or out.with_name("curation"), curator.store.fingerprint)
+    videos = curator.store.videos
+    outcomes: list[Outcome] = []
+    for first in range(0, len(videos), curator.videos_at_once):
+        group = videos[first : first + curator.videos_at_once]
+        for outcome in curator.curate_videos(group, work):
+            outcomes.append(outcome)
+            kept = sum(len(one.kept) for one in outcomes)
+            progress(len(outcomes), len(videos), f"{kept} pairs")
+    candidates = [pair for outcome in outcomes for pair in outcome.kept]
+    dropped = [pair for outcome in outcomes for pair in outcome.dropped]
+    pairs, surplus = choose_mix(candidates, curator.config)
+    dropped += [_dropped(pair, "mix", "more pairs than the mix asks for") for pair in surplus]
+    counts = Counter(pair["filter"] for pair in dropped)
+    if not pairs:
+        write_text(work.folder / "dropped.jsonl", _lines(dropped))
+        told = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no question"
+        raise InputError(
+            f"{out}: no pair was left of {len(dropped)} candidates ({told}); see "
+            f"{work.folder / 'dropped.jsonl'}, then change config.curate or give more videos"
+        )
+    captions = [asdict(outcome.captioned) for outcome in outcomes]
+    with building(out) as partial:
         write_pairs(partial / "pairs.jsonl", pairs)
-        lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in dropped]
-        write_text(partial / "dropped.jsonl", "".join(lines))
+        write_text(partial / "dropped.jsonl", _lines(dropped))
+        write_text(partial / "captions.jsonl", _lines(captions))
         write_manifest(
             partial,
             "pairs",
             made_from,
             pairs=len(pairs),
             mix=dict(Counter(pair.granularity for pair in pairs)),
+            negatives=dict(Counter(pair.negative for pair in pairs)),
+            kinds=dict(Counter(pair.kind for pair in pairs)),
             candidates=len(candidates) + len(dropped) - len(surplus),
             dropped=dict(counts),
         )
+
+
+def _lines(entries: Sequence[dict[str, Any]]) -> str:
+    return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
 
 
 def choose_mix(candidates: list[Pair], config: CurateConfig) -> tuple[list[Pair], list[Pair]]:

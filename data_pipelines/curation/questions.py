@@ -31,8 +31,11 @@ class Candidate:
     kind: str
     question: str
     segment: int | None
-    expected: str  # the answer as the captions have it; for the judge, never for training
+    expected: str  # the answer as the captions have it; for the judge
     ambiguous: str = ""  # why the captions allow another answer; empty if they do not
+    reads: str = ""  # what a judge reads: captions, or the answer that came with the question
+    given: bool = False  # question and `expected` are somebody's, not made from captions
+    refused: tuple[str, str] | None = None  # filter and reason, where no question came about
 
 
 Segment = tuple[float, float]  # start and end, seconds

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from data_pipelines.artefacts import check_made_from, read_manifest
-from data_pipelines.curation.pipeline import CurateConfig
+from data_pipelines.curation.config import CurateConfig
 from data_pipelines.prompts import PromptPolicy
 from data_pipelines.sampling import FramePolicy
 from tpo_jax.cli.config import to_dataclass

@@ -38,7 +38,7 @@ TEXTS = (
     "source",
     "licence",
 )
-JSON = ("sampling", "judge_said")
+JSON = ("sampling", "judge_said", "made_with")
 NUMBERS = {"chosen_frames": np.int64, "rejected_frames": np.int64, "segment": np.float64}
 
 
@@ -49,8 +49,8 @@ class TpoPairs(tfds.core.GeneratorBasedBuilder):
     without a segment has an empty one.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "The fields of pairs.jsonl."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.0.0": "The fields of pairs.jsonl.", "1.1.0": "made_with"}
 
     def __init__(self, *, pairs: Path | str | None = None, **kwargs: Any):
         """Args of any builder, and `pairs`: the file to build from; not needed to read."""
@@ -112,7 +112,7 @@ def build(pairs: Path, data_dir: Path) -> Path:
 
     Args:
       pairs: pairs.jsonl.
-      data_dir: holds data sets; this one becomes `tpo_pairs/1.0.0` in it.
+      data_dir: holds data sets; this one becomes `tpo_pairs/1.1.0` in it.
 
     Raises:
       InputError: the file is no file of pairs, or the data set is there already.

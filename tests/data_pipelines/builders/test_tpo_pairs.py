@@ -32,7 +32,7 @@ print(sorted(name for name in sys.modules if name in ("tensorflow", "jax", "data
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tfds")
     write_pairs(root / "pairs.jsonl", PAIRS)
-    assert build(root / "pairs.jsonl", root / "data") == root / "data" / "tpo_pairs" / "1.0.0"
+    assert build(root / "pairs.jsonl", root / "data") == root / "data" / "tpo_pairs" / "1.1.0"
     return root
 
 
@@ -56,14 +56,14 @@ def test_tfds_alone_reads_it(built: Path) -> None:
 
 
 def test_the_card_stands_beside_it(built: Path) -> None:
-    folder = built / "data" / "tpo_pairs" / "1.0.0"
+    folder = built / "data" / "tpo_pairs" / "1.1.0"
     card = (folder / "README.md").read_text()
     assert "| pairs | 23 |" in card and "| CC0 | 22 |" in card and "licence (1)" in card
     assert [one.name for one in (built / "data").iterdir()] == ["tpo_pairs"]
 
 
 def test_building_is_refused(built: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1.0.0: exists already"):
+    with pytest.raises(InputError, match="1.1.0: exists already"):
         build(built / "pairs.jsonl", built / "data")
     with pytest.raises(InputError, match="not found"):
         build(tmp_path / "none.jsonl", tmp_path / "data")

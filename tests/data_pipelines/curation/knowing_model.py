@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.answering import Answer, Request
+from data_pipelines.curation.config import CurateConfig
 from data_pipelines.curation.judge import RuleJudge
-from data_pipelines.curation.pipeline import CurateConfig, Curator, Progress, curate
+from data_pipelines.curation.pipeline import Curator, Progress, curate
 from data_pipelines.curation.questions import RuleQuestions
 from data_pipelines.frames import FrameStore
 from data_pipelines.synthetic import Shown

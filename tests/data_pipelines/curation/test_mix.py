@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.artefacts import read_manifest
-from data_pipelines.curation.pipeline import CurateConfig, choose_mix
+from data_pipelines.curation.config import CurateConfig
+from data_pipelines.curation.pipeline import choose_mix
 from data_pipelines.pairs import Pair
 from tests.data_pipelines.curation.knowing_model import (
     CONFIG,

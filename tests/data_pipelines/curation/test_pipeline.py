@@ -1,7 +1,6 @@
 """Curation end to end: what is kept, what is dropped, and why."""
 
 import ast
-import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -214,11 +213,7 @@ def test_no_pair_left_is_an_error_with_counts(world: World, tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"identical: \d+") as error:
         run(world, out, model)
     assert not out.exists()
-    counts = {"identical": 0, "ambiguous": 0}
-    lines = (tmp_path / "pairs.partial" / "ledger.jsonl").read_text().splitlines()
-    for line in lines:
-        for entry in json.loads(line)["result"]["dropped"]:
-            counts[entry["filter"]] += 1
+    counts = Counter(entry["filter"] for entry in read_dropped(tmp_path / "curation"))
     assert f"identical: {counts['identical']}" in str(error.value)
     assert f"of {sum(counts.values())} candidates" in str(error.value)
 

@@ -1,5 +1,6 @@
 """Curation killed and run again ends as if it had been left alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from data_pipelines.curation import pipeline
 from data_pipelines.errors import InputError
 from data_pipelines.pairs import read_pairs
+from data_pipelines.synthetic_events import DESCRIBE
 from tests.data_pipelines.curation.knowing_model import (
+    CONFIG,
     Killed,
     World,
     knowing,
@@ -32,9 +35,8 @@ def test_killed_in_the_model_and_run_again(
         run(world, out, first)
     assert not out.exists()
     again = run(world, out)
-    done = (killed_at - 1) // 2
-    left = [video for video in world.store.videos[done:] for _ in ("captions", "answers")]
-    assert [video for video, _ in again.calls] == left
+    calls = [video for video in world.store.videos for _ in ("captions", "answers")]
+    assert [video for video, _ in again.calls] == calls[killed_at - 1 :]
     assert_finished_as(undisturbed, out)
 
 
@@ -64,10 +66,11 @@ def test_killed_while_a_line_was_written(world: World, undisturbed: Path, tmp_pa
     out = tmp_path / "pairs"
     with pytest.raises(Killed):
         run(world, out, knowing(world, killed_at=5))
-    ledger = tmp_path / "pairs.partial" / "ledger.jsonl"
+    ledger = tmp_path / "curation" / "answers.jsonl"
     ledger.write_bytes(ledger.read_bytes()[:-10])
     again = run(world, out)
-    assert [video for video, _ in again.calls[::2]] == world.store.videos[1:]
+    last = world.store.videos[2]
+    assert [video for video, _ in again.calls] == [world.store.videos[1], last, last]
     assert_finished_as(undisturbed, out)
 
 
@@ -87,17 +90,24 @@ def test_killed_while_the_files_are_written(
     assert_finished_as(undisturbed, out)
 
 
-def test_what_was_begun_with_other_settings_is_refused(world: World, tmp_path: Path) -> None:
+def test_other_settings_use_what_still_holds(
+    world: World, undisturbed: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "pairs"
-    with pytest.raises(Killed):
-        run(world, out, knowing(world, killed_at=3))
-    other = {"frames": "f1", "curate": {"segment_frames": 6, "seed": 0}}
-    before = results(tmp_path / "pairs.partial")
-    model = knowing(world)
-    with pytest.raises(InputError, match="curate.segment_frames: found 8, expected 6") as error:
-        run(world, out, model, made_from=other)
-    assert str(tmp_path / "pairs.partial") in str(error.value)
-    assert model.calls == [] and results(tmp_path / "pairs.partial") == before
+    run(world, out, config=replace(CONFIG, pairs=6))
+    first = results(out)
+    out.rename(tmp_path / "first")
+    # The number of pairs, or who judges, changes no caption, question or answer.
+    assert run(world, out).calls == []
+    assert results(out) == results(undisturbed) != first
+    out.rename(tmp_path / "second")
+    # With another seed only captions are the same.
+    again = run(world, out, config=replace(CONFIG, seed=1))
+    assert DESCRIBE not in {request.question for _, of in again.calls for request in of}
+    assert len(again.calls) == 3
+    out.rename(tmp_path / "third")
+    run(world, out, config=replace(CONFIG, segment_frames=6))
+    assert results(out) != results(undisturbed)
 
 
 def test_a_finished_folder_is_not_written_again(world: World, undisturbed: Path) -> None:
