@@ -285,6 +285,10 @@ def ask(
     frames: int | FramePolicy = 32,
     prompts: PromptPolicy | None = None,
     sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    start: float = 0.0,
+    end: float | None = None,
+    listener: Callable[[str], None] | None = None,
 ) -> str:
     """Ask about a video file, or about an image file if the model is of LongVA's kind.
 
@@ -296,12 +300,19 @@ def ask(
         whole length. An image is shown whole.
       prompts: how the question is put. Of an image no times are told, since it has none.
       sampling: how the answer is drawn.
+      seed: another seed draws another answer, at a temperature above 0.
+      start: second that the part shown begins at; it is shown as if it were the whole video.
+      end: second that it ends at; None for the video's end.
+      listener: told what has been said so far, token by token.
 
     Raises:
-      InputError: the file cannot be read, or is an image and the model does not take images.
+      InputError: the file cannot be read, or is an image and the model does not take images; or
+        there is no frame from `start` to `end`.
     """
     prompts = prompts or PromptPolicy()
     if anyres.is_image(video):
+        if start or end is not None:
+            raise InputError(f"{video}: an image, which has no time; leave out start and end")
         seen = _image_crops(model, video)
         times_F, duration = np.zeros(len(seen)), 0.0
         prompts = replace(prompts, time_instruction=False)
@@ -309,23 +320,45 @@ def ask(
         policy = frames
         if not isinstance(policy, FramePolicy):
             policy = FramePolicy(kind="uniform", max_frames=policy)
-        seen, times_F, duration = _video_frames(model, video, policy, prompts.frame_times)
-    answerer = Answerer(model, prompts=prompts, sampling=sampling or SamplingConfig())
+        seen, times_F, duration = _video_frames(
+            model, video, policy, prompts.frame_times, start, end
+        )
+    answerer = Answerer(model, prompts=prompts, sampling=sampling or SamplingConfig(), seed=seed)
     request = Request(question=question, positions=np.arange(len(seen)))
-    return answerer.answer_frames(seen, times_F, duration, [request])[0].text
+    (answer,) = answerer.answer_frames(
+        seen,
+        times_F,
+        duration,
+        [request],
+        chunk=1 if listener else CHUNK,
+        listener=listener and (lambda _, said: listener(said)),
+    )
+    return answer.text
 
 
 def _video_frames(
-    model: LoadedModel, video: str | Path, policy: FramePolicy, times: FrameTimes
+    model: LoadedModel,
+    video: str | Path,
+    policy: FramePolicy,
+    times: FrameTimes,
+    start: float,
+    end: float | None,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Frames uint8 [F, S, S, 3], the seconds told of each, and of the whole video."""
+    """Frames uint8 [F, S, S, 3] of a part, the seconds told of each, and of the part."""
     index = read_index(str(video))
-    sample = policy.sample(len(index.times_F), index.fps)
-    unique, back = np.unique(sample.numbers_F, return_inverse=True)
+    last = index.duration if end is None else min(end, index.duration)
+    part = np.flatnonzero((index.times_F >= start) & (index.times_F <= last))
+    if start < 0 or not len(part):
+        raise InputError(
+            f"{video}: no frame from {start:g} to {last:g} s; it lasts {index.duration:.2f} s"
+        )
+    sample = policy.sample(len(part), index.fps)
+    numbers_F = part[sample.numbers_F]
+    unique, back = np.unique(numbers_F, return_inverse=True)
     pictures = np.stack([model.images.prepare(rgb) for rgb in decode_frames(index, unique)])
     if times == "reference":
         return pictures[back], sample.times_F, sample.duration
-    return pictures[back], index.times_F[sample.numbers_F], index.duration
+    return pictures[back], index.times_F[numbers_F] - start, last - start
 
 
 def _image_crops(model: LoadedModel, path: str | Path) -> np.ndarray:
