@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from benchmarks.speed.generate_vs_torch import make_prompts, our_side, their_side
 from benchmarks.speed.step_vs_torch import model_json
@@ -15,7 +14,6 @@ from tpo_jax.models.video_lmm import init_params
 TOKENS = 10
 
 
-@pytest.mark.usefixtures("one_torch_thread")
 def test_every_token_is_the_same(tmp_path: Path) -> None:
     """Theirs encode and prefill every prompt by itself; ours share video and prefix."""
     arguments = argparse.Namespace(
