@@ -51,6 +51,13 @@ def get_config() -> ConfigDict:
                 "pairs": 10_000,  # paper
                 "localized_share": 0.0,  # paper: rejected answers come from incomplete frames only
                 "post_filter": True,  # paper
+                "texts": {
+                    "inside": True,  # ours
+                    "fewest": 1,  # ours
+                    "most": 0,  # ours
+                    "length_ratio": 0.0,  # ours
+                    "repeats": 8,  # ours
+                },
                 "seed": 0,  # ours
             },
             "mesh": {

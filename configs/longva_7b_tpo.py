@@ -50,6 +50,13 @@ def get_config() -> ConfigDict:
                 "pairs": 10_000,  # paper
                 "localized_share": 0.5,  # paper: localized to comprehensive 5:5
                 "post_filter": True,  # paper
+                "texts": {
+                    "inside": True,  # ours
+                    "fewest": 1,  # ours
+                    "most": 0,  # ours
+                    "length_ratio": 0.0,  # ours
+                    "repeats": 8,  # ours
+                },
                 "seed": 0,  # ours
             },
             "mesh": {

@@ -29,6 +29,7 @@ from data_pipelines.curation.ledger import Ledger
 from data_pipelines.curation.questions import Candidate, QuestionMaker
 from data_pipelines.curation.responses import Sides, incomplete, irrelevant, spread_or_empty
 from data_pipelines.curation.segments import uniform_segments
+from data_pipelines.curation.text_rules import TextRules
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import Pair, write_pairs
@@ -46,7 +47,8 @@ class CurateConfig:
     a segment, `segment_frames` shown of one, `dense_frames` and `sparse_frames`
     of a whole video, `comprehensive_per_video` questions, `pairs` wanted at most and
     `localized_share` of them localized. Without `post_filter` the judge's verdict drops nothing,
-    nor does an ambiguous question; empty and identical answers are dropped all the same.
+    nor does an ambiguous question; what `texts` says of the two answers counts all the same. Of
+    pairs with the same question about the same video the first is kept.
     """
 
     questions: Literal["rules", "time"] = "rules"
@@ -58,6 +60,7 @@ class CurateConfig:
     pairs: int = 10_000
     localized_share: float = 0.5
     post_filter: bool = True
+    texts: TextRules = TextRules()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,6 +109,7 @@ class Curator:
         candidates = self.maker.localized(captions, segments, rng)
         candidates += self.maker.comprehensive(captions, config.comprehensive_per_video, rng)
         outcome: dict[str, list] = {"captions": captions, "kept": [], "dropped": []}
+        asked_first: dict[str, str] = {}  # of the questions kept, the pair
         asked = []
         for candidate in candidates:
             sides = self._sides(candidate, info.times_F, segments)
@@ -139,7 +143,13 @@ class Curator:
                 rejected_frames=[int(p) for p in sides.rejected],
                 judge_said=verdict.to_json(),
             )
-            objection = reason_to_drop(chosen, rejected, verdict, post_filter=config.post_filter)
+            objection = reason_to_drop(
+                chosen, rejected, verdict, post_filter=config.post_filter, texts=config.texts
+            )
+            if objection is None:
+                words = " ".join(pair.question.casefold().split())
+                if (first := asked_first.setdefault(words, pair.id)) != pair.id:
+                    objection = "duplicate", f"the pair {first} asks the same about this video"
             if objection is None:
                 outcome["kept"].append(asdict(pair))
             else:
