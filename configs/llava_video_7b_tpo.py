@@ -65,15 +65,13 @@ def get_config() -> ConfigDict:
                 "pairs": 10_000,  # paper
                 "localized_share": 0.0,  # paper: rejected answers come from incomplete frames only
                 "post_filter": True,  # paper
-                "filters": {
-                    "min_words": 1,  # ours
-                    "max_words": 0,  # ours: no bound
-                    "max_length_ratio": 0.0,  # ours: no bound
-                    "contained": True,  # ours
-                    "repeats": 4,  # ours
-                    "max_repeated": 0.5,  # ours
+                "texts": {
+                    "inside": True,  # ours
+                    "fewest": 1,  # ours
+                    "most": 0,  # ours: no bound
+                    "length_ratio": 0.0,  # ours: no bound
+                    "repeats": 8,  # ours
                     "unfinished": True,  # ours
-                    "duplicates": True,  # ours
                 },
                 "endpoint": {
                     "base_url": "",  # ours: none is asked unless a role above names one

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import PIL
@@ -17,10 +17,12 @@ import PIL
 from data_pipelines import artefacts, shards, subtitles
 from data_pipelines.errors import InputError
 from data_pipelines.frames import KIND, QUARANTINE_NAME, SUBTITLES_NAME, quarantined
+from data_pipelines.frames_on_beam import BeamConfig, run_on_beam
 from data_pipelines.images import ImagePolicy
 from data_pipelines.processes import Undone, run_all
 from data_pipelines.sampling import FramePolicy
-from data_pipelines.video import decode_frames, read_index, video_id
+from data_pipelines.stored_video import Outcome, note_name, shard_name, store_video
+from data_pipelines.video import video_id
 from data_pipelines.video_files import VideoPath, as_path, local_file, place_of
 
 MEGABYTE = 1e6
@@ -47,14 +49,6 @@ class StoreSummary:
     reused: bool
 
 
-class _Outcome(NamedTuple):
-    path: VideoPath
-    video_id: str | None  # None: not even readable
-    reason: str | None  # None: stored
-    frames: int = 0
-    bytes: int = 0  # of the file
-
-
 def build_store(
     videos: Sequence[VideoPath | str],
     out: Path | str,
@@ -64,6 +58,7 @@ def build_store(
     encoding: shards.Encoding = "raw",
     workers: int = 1,
     seconds: float | None = None,
+    beam: BeamConfig | None = None,
     progress: Progress | None = None,
 ) -> StoreSummary:
     """Decodes videos into a FrameStore at `out`.
@@ -80,11 +75,12 @@ def build_store(
       encoding: how frames are kept; anything but "raw" is lossy, and marked so.
       workers: processes that decode; above 1 they are spawned, so scripts need a `__main__` guard.
       seconds: that one file may take, or it is set aside. With it there always are processes.
+      beam: decode on Apache Beam, not here (`frames_on_beam.py`); the store is the same.
       progress: called as `progress(done, total, detail)` after each file, in this process.
 
     Raises:
       InputError: no file could be stored; `out` or its partial folder was made from something
-        else; or a worker process was killed.
+        else; a worker process was killed; or the Beam pipeline failed.
     """
     paths = sorted({as_path(video) for video in videos}, key=str)
     out = Path(out)
@@ -104,19 +100,24 @@ def build_store(
         _take_up(work, settings)
         store = functools.partial(
             store_video,
-            work=work,
             frame_policy=frame_policy,
             image_policy=image_policy,
             encoding=encoding,
             threads=0 if workers == 1 else 1,  # one source of parallelism is enough
         )
-        outcomes: list[_Outcome] = []
+        if beam is None:
+            here = functools.partial(store, work=work, done=work)
+            run = run_all(here, paths, workers, seconds=seconds)
+        else:
+            made_from = artefacts.fingerprint(settings)
+            run = run_on_beam(store, paths, work, beam, made_from=made_from, seconds=seconds)
+        outcomes: list[Outcome] = []
         began = time.monotonic()
         # closing: when `progress` raises, the workers must stop before this returns.
-        with contextlib.closing(run_all(store, paths, workers, seconds=seconds)) as results:
+        with contextlib.closing(run) as results:
             for path, result in results:
                 if isinstance(result, Undone):
-                    result = _Outcome(path, None, result.reason)
+                    result = Outcome(path, None, result.reason)
                 outcomes.append(result)
                 if progress is not None:
                     detail = _detail(outcomes, time.monotonic() - began)
@@ -132,7 +133,7 @@ def build_store(
     return _summary(out, reused=False)
 
 
-def _detail(outcomes: Sequence[_Outcome], seconds: float) -> str:
+def _detail(outcomes: Sequence[Outcome], seconds: float) -> str:
     """The last file, and frames stored and bytes read a second by all workers so far."""
     last = outcomes[-1]
     said = f"{last.path.name}: {last.reason}" if last.reason else last.path.name
@@ -181,7 +182,7 @@ def _take_up(work: Path, settings: dict[str, Any]) -> None:
         for row, identity in enumerate(identities):
             final = work.parent / shards.shard_name(row, len(identities))
             if final.exists():
-                os.replace(final, work / f"{identity}.array_record")
+                os.replace(final, work / shard_name(identity))
         order.unlink()
     for leftover in {*work.glob("*.tmp"), *work.parent.iterdir()} - {work}:
         if leftover.is_dir():
@@ -190,49 +191,8 @@ def _take_up(work: Path, settings: dict[str, Any]) -> None:
             leftover.unlink()
 
 
-def store_video(
-    path: VideoPath,
-    work: Path,
-    frame_policy: FramePolicy,
-    image_policy: ImagePolicy,
-    encoding: shards.Encoding,
-    threads: int,
-) -> _Outcome:
-    """Writes `<video id>.array_record` and, last, `<video id>.json`, unless both are there."""
-    identity = None
-    file = Path(path)
-    try:
-        with local_file(path, work) as file:
-            identity = video_id(file)
-            size = file.stat().st_size
-            shard, note = work / f"{identity}.array_record", work / f"{identity}.json"
-            if shard.exists() and note.exists():
-                return _Outcome(path, identity, None, bytes=size)
-            index = read_index(file)
-            numbers = frame_policy.choose(len(index.times_F), index.fps)
-            times = index.times_F[numbers]
-            pixels = map(image_policy.prepare, decode_frames(index, numbers, threads))
-            shards.write_shard(shard, identity, times, numbers, pixels, encoding)
-            tracks = subtitles.read_inside(file, index.start)
-        content = {
-            "video_id": identity,
-            "duration": index.duration,
-            "fps": index.fps,
-            "frames": len(numbers),
-            "sha256": artefacts.file_sha256(shard),
-            "bytes": shard.stat().st_size,
-            "times": times.tolist(),
-            "numbers": numbers.tolist(),
-            "subtitles": [dataclasses.asdict(track) for track in tracks],
-        }
-        artefacts.write_json(note, content)
-    except InputError as error:
-        return _Outcome(path, identity, str(error).removeprefix(f"{file}: "))
-    return _Outcome(path, identity, None, frames=len(numbers), bytes=size)
-
-
 def _finish(
-    partial: Path, work: Path, settings: dict[str, Any], outcomes: Sequence[_Outcome]
+    partial: Path, work: Path, settings: dict[str, Any], outcomes: Sequence[Outcome]
 ) -> None:
     """Gives the shards their final names and describes them: to TFDS, and in the manifest."""
     root = os.path.commonpath([place_of(outcome.path).parent for outcome in outcomes])
@@ -249,8 +209,8 @@ def _finish(
     entries, shown = [], []
     for row, identity in enumerate(identities):
         shard = shards.shard_name(row, len(identities))
-        os.replace(work / f"{identity}.array_record", partial / shard)
-        note = json.loads((work / f"{identity}.json").read_text())
+        os.replace(work / shard_name(identity), partial / shard)
+        note = json.loads((work / note_name(identity)).read_text())
         tracks = note.pop("subtitles")
         for path in [
             srt for file in files[identity] for srt in beside(file.parent).get(file.stem, ())

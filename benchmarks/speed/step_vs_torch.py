@@ -149,7 +149,7 @@ def count_flops(config: Any, batch: dict[str, np.ndarray], *, recompute: bool) -
     return {"ours": pairs * ours, "theirs": pairs * theirs}
 
 
-def our_side(folder: Path, *, recompute: bool) -> Callable[[], float]:
+def our_side(folder: Path, *, recompute: bool, dtype: str = "float32") -> Callable[[], float]:
     """A function that does one step of ours and returns its loss."""
     import jax
     import jax.numpy as jnp
@@ -176,7 +176,7 @@ def our_side(folder: Path, *, recompute: bool) -> Callable[[], float]:
         RATE_STEPS,
     )
     loss = TPOLoss(beta=recipe["beta"], sft_weight=recipe["sft_weight"], sft_reduction="token_mean")
-    step = jax.jit(make_train_step(graph, loss, optimizer, jnp.dtype("float32")), donate_argnums=0)
+    step = jax.jit(make_train_step(graph, loss, optimizer, jnp.dtype(dtype)), donate_argnums=0)
     params = jax.tree.map(jnp.asarray, checkpoint.params)
     state = init_state(*split_frozen(params, ("vision",)), optimizer)
     batch = {name: jnp.asarray(array) for name, array in np.load(folder / "batch.npz").items()}
@@ -190,7 +190,14 @@ def our_side(folder: Path, *, recompute: bool) -> Callable[[], float]:
     return one_step
 
 
-def their_side(folder: Path, attention: str, *, recompute: bool) -> Callable[[], float]:
+def their_side(
+    folder: Path,
+    attention: str,
+    *,
+    recompute: bool,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Callable[[], float]:
     """The same for PyTorch."""
     from benchmarks.speed.torch_step import make_torch_step, two_rows
 
@@ -198,7 +205,10 @@ def their_side(folder: Path, attention: str, *, recompute: bool) -> Callable[[],
     recipe = json.loads((folder / "recipe.json").read_text())
     batch = dict(np.load(folder / "batch.npz"))
     rows = two_rows(batch, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    step = make_torch_step(config, folder, attention, recipe, recompute=recompute)
+    rows = {name: array.to(device) for name, array in rows.items()}
+    step = make_torch_step(
+        config, folder, attention, recipe, recompute=recompute, device=device, dtype=dtype
+    )
     return lambda: step(rows)
 
 

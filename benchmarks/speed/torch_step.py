@@ -8,6 +8,7 @@ well: fused AdamW, the fastest of its attentions, and pixels that were normalise
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
 TOWER = "model.vision_tower.vision_tower.vision_model."
@@ -147,13 +149,17 @@ def make_torch_step(
     recipe: Mapping[str, Any],
     *,
     recompute: bool,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> Callable[[Mapping[str, torch.Tensor]], float]:
     """A function of two-row batches that trains and returns the loss.
 
     `recipe` has beta, sft_weight, clip_norm, and `rates`, the learning rate of each step. With
     `recompute` the policy's layers are computed again going backward (gradient checkpointing).
+    Weights are fp32 on `device`; with `dtype` bfloat16, products are in it and attention is the
+    flash kernel.
     """
-    policy = TorchModel(config, attention).load(folder)
+    policy = TorchModel(config, attention).load(folder).to(device)
     reference = copy.deepcopy(policy).requires_grad_(False)
     if recompute:
         policy.language.activation_checkpointing_enable()
@@ -162,9 +168,15 @@ def make_torch_step(
     adamw = torch.optim.AdamW(trained, lr=0.0, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
     rates = iter(recipe["rates"])
 
-    def step(rows: Mapping[str, torch.Tensor]) -> float:
-        logits = policy(rows)
-        with torch.no_grad():
+    half_precision = dtype == "bfloat16"
+
+    def products() -> torch.autocast:
+        return torch.autocast(device, torch.bfloat16, enabled=half_precision)
+
+    def compute(rows: Mapping[str, torch.Tensor]) -> float:
+        with products():
+            logits = policy(rows)
+        with torch.no_grad(), products():
             base = token_logprobs(reference(rows), rows["labels"])
         ratios = token_logprobs(logits, rows["labels"]) - base
         half = len(ratios) // 2
@@ -178,5 +190,11 @@ def make_torch_step(
         adamw.step()
         adamw.zero_grad(set_to_none=True)
         return float(loss.detach())
+
+    def step(rows: Mapping[str, torch.Tensor]) -> float:
+        # Any other kernel is then an error; layers that are computed again need it too.
+        flash = sdpa_kernel([SDPBackend.FLASH_ATTENTION]) if half_precision else nullcontext()
+        with flash:
+            return compute(rows)
 
     return step

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from data_pipelines.curation.filters import FilterConfig
 from data_pipelines.curation.responses import NegativeConfig
+from data_pipelines.curation.text_rules import TextRules
 from data_pipelines.curation.writing import check_kinds
 from data_pipelines.errors import InputError
 from data_pipelines.text_models.endpoint import EndpointConfig
@@ -45,7 +45,7 @@ class CurateConfig:
       localized_share: of them localized.
       post_filter: False, and neither the judge's verdict nor an ambiguous question drops anything;
         what the texts alone rule out is dropped all the same.
-      filters: which texts are ruled out.
+      texts: which answers are ruled out by their texts.
       endpoint: how an endpoint is asked.
       round: which round of self-training this is; recorded in the pair.
       seed: of what is drawn here.
@@ -68,7 +68,7 @@ class CurateConfig:
     pairs: int = 10_000
     localized_share: float = 0.5
     post_filter: bool = True
-    filters: FilterConfig = FilterConfig()
+    texts: TextRules = TextRules()
     endpoint: EndpointConfig = EndpointConfig()
     round: int = 0
     seed: int = 0

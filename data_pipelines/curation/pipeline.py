@@ -23,7 +23,7 @@ from data_pipelines.curation.candidates import (
     find_candidates,
 )
 from data_pipelines.curation.config import CurateConfig
-from data_pipelines.curation.filters import objection_of_judge, objection_to_texts, words_of
+from data_pipelines.curation.filters import objection_of_judge
 from data_pipelines.curation.judge import (
     JUDGE_FORM,
     REMINDER,
@@ -36,6 +36,7 @@ from data_pipelines.curation.judge import (
 from data_pipelines.curation.questions import Candidate
 from data_pipelines.curation.responses import Scene, Sides, make_sides, spread_or_empty
 from data_pipelines.curation.stages import Work
+from data_pipelines.curation.text_rules import objection_to_texts
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import Pair, write_pairs
@@ -177,9 +178,9 @@ class Curator:
                 rejected_frames=[int(p) for p in sides.rejected],
                 made_with=pair.made_with | {"negative": sides.made_with},
             )
-            objection = objection_to_texts(
-                chosen.text, rejected.text, config.filters, chosen_finished=chosen.finished
-            )
+            objection = objection_to_texts(chosen.text, rejected.text, config.texts)
+            if objection is None and config.texts.unfinished and not chosen.finished:
+                objection = "unfinished", "the chosen answer ran out of tokens"
             # A judge that costs something is not asked about what goes anyway.
             if objection is not None:
                 dropped.append(_dropped(pair, *objection))
@@ -220,19 +221,18 @@ class Curator:
 
     def _filter(self, outcome: Outcome, asked: list[_Asked], verdicts: list[Verdict]) -> None:
         """The judge's filters, then duplicates among what they let pass."""
-        ids, questions = set(), set()
+        first: dict[str, str] = {}  # of the questions kept, the pair
         for one, verdict in zip(asked, verdicts, strict=True):
             pair = replace(one.pair, judge_said=verdict.to_json())
             objection = objection_of_judge(verdict) if self.config.post_filter else None
-            question = tuple(words_of(pair.question))
-            seen = pair.id in ids or (self.config.filters.duplicates and question in questions)
-            if objection is None and seen:
-                objection = "duplicate", "a pair that is kept asks the same of the same video"
+            question = " ".join(pair.question.casefold().split())
+            if objection is None and question in first:
+                why = f"the pair {first[question]} asks the same about this video"
+                objection = "duplicate", why
             if objection is not None:
                 outcome.dropped.append(_dropped(pair, *objection))
                 continue
-            ids.add(pair.id)
-            questions.add(question)
+            first[question] = pair.id
             outcome.kept.append(pair)
 
     def _pair(self, video: Captioned, candidate: Candidate, number: int) -> Pair:

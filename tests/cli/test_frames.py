@@ -1,6 +1,7 @@
 """`tpo frames`: what it would take, the store, and whether it is whole."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,9 +60,32 @@ def test_dry_run_then_store_then_check(
         (["--time-limit=0"], "give a number of seconds"),
         (["--check", "--dry-run"], "not allowed with"),
         (["--check", "videos", "nowhere"], "nowhere"),
+        (["--exchange=here"], "--exchange=here: only used with --beam"),
+        (["--beam=runner"], "--beam: 'runner' is no flag"),
+        (["--beam='--runner"], "quote it as a shell would"),
     ],
 )
 def test_mistakes(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["frames", *OPTIONS, *more]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
+
+
+def test_beam_by_flags(tmp_path: Path, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("apache_beam")
+    where = ["frames", str(videos), str(tmp_path / "store"), *OPTIONS]
+    beam = ["--beam=--runner=BundleBasedDirectRunner", f"--exchange={tmp_path / 'exchange'}"]
+    assert main([*where, *beam]) == 0
+    assert "1 of 3 files set aside" in capsys.readouterr().out
+    assert len(FrameStore.open(tmp_path / "store").videos) == 2
+
+
+def test_beam_that_is_not_installed(
+    tmp_path: Path,
+    videos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    assert main(["frames", str(videos), str(tmp_path / "store"), *OPTIONS, "--beam="]) == 2
+    assert "pip install 'tpo_jax[beam]'" in capsys.readouterr().err

@@ -3,14 +3,17 @@
 import argparse
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import get_args
 
 from ml_collections import ConfigDict
 
 from data_pipelines.artefacts import check_made_from
+from data_pipelines.errors import InputError
 from data_pipelines.frame_build import build_store
 from data_pipelines.frames import FrameStore
+from data_pipelines.frames_on_beam import BeamConfig
 from data_pipelines.images import ImagePolicy
 from data_pipelines.shards import Encoding
 from data_pipelines.survey import Survey, survey
@@ -37,6 +40,11 @@ are kept.
 
   other videos, to another folder, as JPEG (a sixth of the size, but not quite the same pixels):
     tpo frames gs://bucket/videos store --config=own_videos --encoding=jpeg_q95
+
+  decoded by other machines, on Apache Beam (pip install tpo_jax[beam]); they and this one meet in
+  a bucket or on a shared disk, and the store is the same, byte for byte:
+    tpo frames gs://bucket/videos store --config=own_videos --exchange=gs://bucket/tmp \
+      --beam='--runner=DataflowRunner --project=P --region=R --temp_location=gs://bucket/beam'
 
   does a store that was copied still have every byte:
     tpo frames --check videos store --config=own_videos
@@ -70,6 +78,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="a file that takes longer is set aside (default: %(default)g)",
     )
+    parser.add_argument(
+        "--beam",
+        metavar="FLAGS",
+        help="decode on Apache Beam, with these flags in quotes; workers need tpo_jax installed",
+    )
+    parser.add_argument(
+        "--exchange",
+        metavar="FOLDER",
+        help="with --beam: where workers leave what they stored, in a bucket or on a shared disk "
+        "(default: beside OUT, which then must be on a shared disk)",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--dry-run", action="store_true", help="say what it would take, store nothing"
@@ -96,7 +115,33 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     elif args.dry_run:
         tell_survey(settings, videos, args)
     else:
-        store_videos(settings, videos, out, encoding=args.encoding, time_limit=args.time_limit)
+        store_videos(
+            settings,
+            videos,
+            out,
+            encoding=args.encoding,
+            time_limit=args.time_limit,
+            beam=read_beam(args),
+        )
+
+
+def read_beam(args: argparse.Namespace) -> BeamConfig | None:
+    """What --beam and --exchange say.
+
+    Raises:
+      InputError: --exchange without --beam, or --beam is no line of flags.
+    """
+    if args.beam is None:
+        if args.exchange is not None:
+            raise InputError(f"--exchange={args.exchange}: only used with --beam; give that too")
+        return None
+    try:
+        flags = tuple(shlex.split(args.beam))
+    except ValueError as error:
+        raise InputError(f"--beam={args.beam}: {error}; quote it as a shell would") from error
+    if wrong := [flag for flag in flags if not flag.startswith("--")]:
+        raise InputError(f"--beam: {wrong[0]!r} is no flag; write each as --name=value")
+    return BeamConfig(flags=flags, exchange=args.exchange)
 
 
 def make_frames(settings: RunConfig) -> FrameStore:
@@ -111,6 +156,7 @@ def store_videos(
     *,
     encoding: Encoding = "raw",
     time_limit: float | None = None,
+    beam: BeamConfig | None = None,
 ) -> FrameStore:
     """Decode every video under `videos` to a store fit for the config's checkpoint."""
     paths = find_videos(videos)
@@ -124,6 +170,7 @@ def store_videos(
             encoding=encoding,
             workers=settings.workers,
             seconds=time_limit,
+            beam=beam,
             progress=lambda done, total, detail: update(done, detail),
         )
         if summary.reused:
