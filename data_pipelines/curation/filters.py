@@ -19,6 +19,8 @@ def reason_to_drop(
     objection = objection_to_texts(chosen, rejected, texts or TextRules())
     if objection is not None or not post_filter:
         return objection
+    if not verdict.readable:
+        return "judge_unreadable", verdict.why
     if not verdict.unambiguous:
         return "ambiguous", verdict.why
     if not verdict.chosen_right:

@@ -24,7 +24,7 @@ from data_pipelines.artefacts import (
     write_text,
 )
 from data_pipelines.curation.filters import reason_to_drop
-from data_pipelines.curation.judge import Judge
+from data_pipelines.curation.judge import Judge, Judged
 from data_pipelines.curation.ledger import Ledger
 from data_pipelines.curation.questions import Candidate, QuestionMaker
 from data_pipelines.curation.responses import Sides, incomplete, irrelevant, spread_or_empty
@@ -34,6 +34,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import Pair, write_pairs
 from data_pipelines.sampling import inside
+from data_pipelines.text_models.endpoint import EndpointConfig
 
 Progress = Callable[[int, int, str], None]
 
@@ -43,7 +44,8 @@ class CurateConfig:
     """How pairs are made.
 
     `questions` names the maker: "rules" reads the captions of synthetic videos and has a judge of
-    the same kind; "time" asks of any video what is shown when, and nobody judges. `segment_seconds`
+    the same kind; "time" asks of any video what is shown when, and nobody judges; "written" has the
+    language model behind `endpoint` write questions from captions, and judge. `segment_seconds`
     a segment, `segment_frames` shown of one, `dense_frames` and `sparse_frames`
     of a whole video, `comprehensive_per_video` questions, `pairs` wanted at most and
     `localized_share` of them localized. Without `post_filter` the judge's verdict drops nothing,
@@ -51,7 +53,7 @@ class CurateConfig:
     pairs with the same question about the same video the first is kept.
     """
 
-    questions: Literal["rules", "time"] = "rules"
+    questions: Literal["rules", "time", "written"] = "rules"
     segment_seconds: float = 8.0
     segment_frames: int = 8
     dense_frames: int = 32
@@ -61,6 +63,7 @@ class CurateConfig:
     localized_share: float = 0.5
     post_filter: bool = True
     texts: TextRules = TextRules()
+    endpoint: EndpointConfig = EndpointConfig()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -114,7 +117,9 @@ class Curator:
         for candidate in candidates:
             sides = self._sides(candidate, info.times_F, segments)
             pair = self._pair(video_id, candidate, segments)
-            if candidate.ambiguous and config.post_filter:
+            if candidate.drop is not None:
+                outcome["dropped"].append(_dropped(pair, *candidate.drop))
+            elif candidate.ambiguous and config.post_filter:
                 outcome["dropped"].append(_dropped(pair, "ambiguous", candidate.ambiguous))
             elif sides is None:
                 why = "the video has no frame away from the segment"
@@ -132,8 +137,13 @@ class Curator:
             ],
         )
         said = [answer.text for answer in answers]
-        for (candidate, sides), chosen, rejected in zip(asked, said[::2], said[1::2], strict=True):
-            verdict = self.judge.judge(candidate, chosen, rejected)
+        judged = [
+            Judged(candidate=candidate, chosen=chosen, rejected=rejected)
+            for (candidate, _), chosen, rejected in zip(asked, said[::2], said[1::2], strict=True)
+        ]
+        verdicts = self.judge.judge_all(judged)
+        for (candidate, sides), one, verdict in zip(asked, judged, verdicts, strict=True):
+            chosen, rejected = one.chosen, one.rejected
             pair = replace(
                 self._pair(video_id, candidate, segments),
                 chosen=chosen,
@@ -146,11 +156,12 @@ class Curator:
             objection = reason_to_drop(
                 chosen, rejected, verdict, post_filter=config.post_filter, texts=config.texts
             )
+            words = " ".join(pair.question.casefold().split())
+            if objection is None and words in asked_first:
+                why = f"the pair {asked_first[words]} asks the same about this video"
+                objection = "duplicate", why
             if objection is None:
-                words = " ".join(pair.question.casefold().split())
-                if (first := asked_first.setdefault(words, pair.id)) != pair.id:
-                    objection = "duplicate", f"the pair {first} asks the same about this video"
-            if objection is None:
+                asked_first[words] = pair.id
                 outcome["kept"].append(asdict(pair))
             else:
                 outcome["dropped"].append(_dropped(pair, *objection))
