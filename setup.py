@@ -45,9 +45,9 @@ REQUIREMENTS = [
     "matplotlib>=3.10",
     "tensorboardX>=2.6",
 ]
+OPENAI = "openai>=2,<4"
 BEAM = "apache-beam>=2.77,<3"
 TPU_COMPILER = "libtpu==0.0.42; platform_system == 'Linux' and platform_machine == 'x86_64'"
-OPENAI = "openai>=3.57,<4"
 EXTRAS = {
     "tpu": [f"jax[tpu]{JAX_RANGE}"],
     # CUDA 12 runs on old and new drivers alike; jax offers CUDA 13 beside it.
@@ -55,15 +55,14 @@ EXTRAS = {
     "cuda13": [f"jax[cuda13]{JAX_RANGE}"],
     # The TPU compiler, for `tpo plan`. The one that jax[tpu] takes; it needs no TPU, and is big.
     "plan": [TPU_COMPILER],
-    # Captions, questions and verdicts of curation from a model behind an endpoint.
-    "endpoint": [OPENAI],
     # `tpo frames --beam`: more machines than one.
     "beam": [BEAM],
+    # Captions, questions and verdicts of curation by a model behind an endpoint.
+    "endpoint": [OPENAI],
     # Reads and writes gs:// paths.
     "gcs": ["gcsfs>=2026.1"],
     "test": [
         TPU_COMPILER,
-        OPENAI,
         "pytest>=9",
         "pytest-xdist>=3.8",
         "hypothesis>=6.150",
@@ -78,6 +77,7 @@ EXTRAS = {
         "gguf>=0.19",
         "accelerate>=1.15",
         BEAM,
+        OPENAI,
         # A bucket on this machine.
         "gcsfs>=2026.1",
         "gcp-storage-emulator>=2026.7",

@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
                     "temperature": 0.0,
                     "max_tokens": 512,
                     "timeout": 120.0,
-                    "tries": 6,
+                    "retries": 6,
                     "backoff": 1.0,
                     "parallel": 8,
                     "requests_per_minute": 0.0,

@@ -79,7 +79,7 @@ def get_config() -> ConfigDict:
                     "temperature": 0.0,  # ours
                     "max_tokens": 512,  # ours
                     "timeout": 120.0,  # ours
-                    "tries": 6,  # ours
+                    "retries": 6,  # ours
                     "backoff": 1.0,  # ours
                     "parallel": 8,  # ours
                     "requests_per_minute": 0.0,  # ours: no bound

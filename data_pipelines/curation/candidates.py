@@ -11,10 +11,10 @@ from data_pipelines.curation.questions import Candidate, QuestionMaker, Segment,
 from data_pipelines.curation.responses import spread_or_empty
 from data_pipelines.curation.segments import changes_of, shot_segments, uniform_segments
 from data_pipelines.curation.stages import Work
-from data_pipelines.curation.writing import (
+from data_pipelines.curation.written import (
+    AGAIN,
     DESCRIBE,
-    REMINDER,
-    WRITING_FORM,
+    FORM,
     comprehensive_prompt,
     draw_kinds,
     in_order,
@@ -37,7 +37,7 @@ class TextQuestions:
     @property
     def name(self) -> str:
         """Who asks, in which form."""
-        return f"{WRITING_FORM} by {self.model.name}"
+        return f"{FORM} by {self.model.name}"
 
 
 AnyQuestions = QuestionMaker | TextQuestions | GivenQuestions
@@ -99,7 +99,7 @@ def find_candidates(
     for video, rng in zip(videos, generators, strict=True):
         candidates = maker.localized(video.captions, video.segments, rng)
         candidates += maker.comprehensive(video.captions, config.comprehensive_per_video, rng)
-        found.append([replace(one, reads=_reads(video, one.segment)) for one in candidates])
+        found.append([replace(one, evidence=_evidence(video, one.segment)) for one in candidates])
     return found
 
 
@@ -136,7 +136,7 @@ def _written(
         maker.model,
         units,
         readable=lambda text: read_question(text) is not None,
-        reminder=REMINDER,
+        reminder=AGAIN,
     )
     return [
         [
@@ -145,7 +145,7 @@ def _written(
                 granularity="comprehensive" if number is None else "localized",
                 kind=kind,
                 segment=number,
-                reads=_reads(video, number),
+                evidence=_evidence(video, number),
             )
             for (kind, number), text in zip(asked, texts, strict=True)
         ]
@@ -154,13 +154,13 @@ def _written(
 
 
 def _writing_prompt(video: Captioned, kind: str, number: int | None) -> str:
-    reads = _reads(video, number)
+    evidence = _evidence(video, number)
     if number is None:
-        return comprehensive_prompt(kind, reads)
-    return localized_prompt(kind, reads, video.segments[number])
+        return comprehensive_prompt(kind, evidence)
+    return localized_prompt(kind, evidence, video.segments[number])
 
 
-def _reads(video: Captioned, number: int | None) -> str:
+def _evidence(video: Captioned, number: int | None) -> str:
     if number is None:
         return in_order(video.captions, video.segments)
     return video.captions[number]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from data_pipelines.curation.responses import NegativeConfig
 from data_pipelines.curation.text_rules import TextRules
-from data_pipelines.curation.writing import check_kinds
+from data_pipelines.curation.written import check_kinds
 from data_pipelines.errors import InputError
 from data_pipelines.text_models.endpoint import EndpointConfig
 

@@ -47,7 +47,7 @@ class GivenQuestions:
                 question=question,
                 segment=None,
                 expected=answer,
-                reads=answer,
+                evidence=answer,
                 given=True,
             )
             for question, answer in known

@@ -1,10 +1,10 @@
 """Is the chosen answer right, is the question unambiguous, is the rejected answer worse?
 
-A judge reads what a candidate `reads` (captions, or the answer that came with the question) and
+A judge reads a candidate's `evidence` (captions, or the answer that came with the question) and
 both answers, never the video and never the truth.
 """
 
-import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -19,23 +19,33 @@ class Verdict:
     unambiguous: bool
     chosen_right: bool
     why: str = ""
-    readable: bool = True
+    readable: bool = True  # False: what the judge said was no verdict
 
     def to_json(self) -> dict[str, Any]:
         """As a pair records it."""
         told = asdict(self)
-        if told.pop("readable"):
-            return told
-        return {"unreadable": self.why}
+        return told if told.pop("readable") else {"unreadable": self.why}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a judge decides about."""
+
+    candidate: Candidate
+    chosen: str
+    rejected: str
 
 
 class Judge(Protocol):
-    """Candidate and both answers in, verdict out."""
+    """Candidates and both answers in, verdicts out."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Who judged, as recorded in pairs."""
+        ...
 
-    def judge(self, candidate: Candidate, chosen: str, rejected: str) -> Verdict:
-        """Decide."""
+    def judge_all(self, judged: Sequence[Judged]) -> list[Verdict]:
+        """Decide about each, in order."""
         ...
 
 
@@ -43,6 +53,10 @@ class RuleJudge:
     """Compares answers with what the captions say, word for word: right for a closed grammar."""
 
     name = "rules 1"  # count up when it judges otherwise: it is part of what pairs are made from
+
+    def judge_all(self, judged: Sequence[Judged]) -> list[Verdict]:
+        """Each by itself."""
+        return [self.judge(one.candidate, one.chosen, one.rejected) for one in judged]
 
     def judge(self, candidate: Candidate, chosen: str, rejected: str) -> Verdict:
         """The chosen answer must be the captions' answer, and the rejected one must not."""
@@ -59,68 +73,10 @@ class NoJudge:
 
     name = "none"
 
-    def judge(self, candidate: Candidate, chosen: str, rejected: str) -> Verdict:
+    def judge_all(self, judged: Sequence[Judged]) -> list[Verdict]:
         """Always in favour."""
-        return Verdict(
-            chosen_better=True, unambiguous=True, chosen_right=True, why="nobody judged this"
-        )
-
-
-# --------------------------------------------------------------------- a language model as judge
-
-JUDGE_FORM = "judge 1"  # count up when it is asked or read otherwise
-REMINDER = "\n\nReply with the three lines and nothing else, each ending in yes or no."
-_ASKED = """You check training data for a model that answers questions about videos. You cannot \
-see the video. {reads_what}
-
-{reads}
-
-Question: {question}
-Answer 1: {chosen}
-Answer 2: {rejected}
-
-Decide three things:
-1. Is Answer 1 a better answer to the question than Answer 2?
-2. Is the question clear, with one answer only, as far as the text above goes?
-3. Is Answer 1 right, as far as the text above goes?
-
-Reply with exactly three lines, nothing before and nothing after:
-1: yes or no
-2: yes or no
-3: yes or no"""
-_READS_CAPTIONS = "This was written by someone who did:"
-_READS_ANSWER = "This is the answer that came with the question, and it counts as right:"
-_LINE = re.compile(r"\s*\**([123])\**\s*[:.)]\s*\**\s*(yes|no)\b\**\.?\s*", re.IGNORECASE)
-
-
-def judge_prompt(candidate: Candidate, chosen: str, rejected: str) -> str:
-    """What a language model is asked of a pair."""
-    return _ASKED.format(
-        reads_what=_READS_ANSWER if candidate.given else _READS_CAPTIONS,
-        reads=candidate.reads,
-        question=candidate.question,
-        chosen=chosen,
-        rejected=rejected,
-    )
-
-
-def read_verdict(text: str) -> Verdict | None:
-    """The three answers; None unless there are exactly these three lines, in order."""
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    found = [_LINE.fullmatch(line) for line in lines]
-    if [match and match[1] for match in found] != ["1", "2", "3"]:
-        return None
-    better, unambiguous, right = (one[2].lower() == "yes" for one in found if one)
-    why = "the judge said: " + ", ".join(line.strip() for line in lines)
-    return Verdict(chosen_better=better, unambiguous=unambiguous, chosen_right=right, why=why)
-
-
-def unreadable(text: str) -> Verdict:
-    """The verdict where the judge answered out of form, twice."""
-    return Verdict(
-        chosen_better=False,
-        unambiguous=False,
-        chosen_right=False,
-        why=f"the judge said: {text.strip()[:200]!r}",
-        readable=False,
-    )
+        why = "nobody judged this"
+        return [
+            Verdict(chosen_better=True, unambiguous=True, chosen_right=True, why=why)
+            for _ in judged
+        ]

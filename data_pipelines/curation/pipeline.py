@@ -24,19 +24,12 @@ from data_pipelines.curation.candidates import (
 )
 from data_pipelines.curation.config import CurateConfig
 from data_pipelines.curation.filters import objection_of_judge
-from data_pipelines.curation.judge import (
-    JUDGE_FORM,
-    REMINDER,
-    Judge,
-    Verdict,
-    judge_prompt,
-    read_verdict,
-    unreadable,
-)
+from data_pipelines.curation.judge import Judge, Judged, Verdict
 from data_pipelines.curation.questions import Candidate
 from data_pipelines.curation.responses import Scene, Sides, make_sides, spread_or_empty
 from data_pipelines.curation.stages import Work
 from data_pipelines.curation.text_rules import objection_to_texts
+from data_pipelines.curation.written import AGAIN, FORM, judge_prompt, read_verdict, unreadable
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import Pair, write_pairs
@@ -56,7 +49,7 @@ class TextJudge:
     @property
     def name(self) -> str:
         """Who judges, in which form."""
-        return f"{JUDGE_FORM} by {self.model.name}"
+        return f"{FORM} by {self.model.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +135,8 @@ class Curator:
         to_ask: list[tuple[Candidate, Pair, Sides]] = []
         for number, candidate in enumerate(candidates):
             pair = self._pair(video, candidate, number)
-            if candidate.refused:
-                dropped.append(_dropped(pair, *candidate.refused))
+            if candidate.drop:
+                dropped.append(_dropped(pair, *candidate.drop))
                 continue
             if candidate.ambiguous and config.post_filter:
                 dropped.append(_dropped(pair, "ambiguous", candidate.ambiguous))
@@ -192,30 +185,29 @@ class Curator:
         self, videos: Sequence[str], asked: list[list[_Asked]], work: Work
     ) -> list[list[Verdict]]:
         judge = self.judge
-        if not isinstance(judge, TextJudge):
-            return [
-                [judge.judge(one.candidate, one.pair.chosen, one.pair.rejected or "") for one in of]
-                for of in asked
+        judged = [
+            [
+                Judged(
+                    candidate=one.candidate,
+                    chosen=one.pair.chosen,
+                    rejected=one.pair.rejected or "",
+                )
+                for one in of
             ]
+            for of in asked
+        ]
+        if not isinstance(judge, TextJudge):
+            return [judge.judge_all(of) for of in judged]
         units = [
-            (
-                video,
-                [
-                    TextPrompt(
-                        video_id=video,
-                        text=judge_prompt(one.candidate, one.pair.chosen, one.pair.rejected or ""),
-                    )
-                    for one in of
-                ],
-            )
-            for video, of in zip(videos, asked, strict=True)
+            (video, [TextPrompt(video_id=video, text=judge_prompt(one)) for one in of])
+            for video, of in zip(videos, judged, strict=True)
         ]
         told = work.texts(
             "verdicts",
             judge.model,
             units,
             readable=lambda text: read_verdict(text) is not None,
-            reminder=REMINDER,
+            reminder=AGAIN,
         )
         return [[read_verdict(text) or unreadable(text) for text in texts] for texts in told]
 
@@ -238,7 +230,7 @@ class Curator:
     def _pair(self, video: Captioned, candidate: Candidate, number: int) -> Pair:
         """What is known of a pair before it is answered."""
         what = [video.video_id, candidate.question, candidate.segment, self.model.name]
-        if candidate.refused:
+        if candidate.drop:
             what += [candidate.kind, number]
         reads = "the caption of the segment"
         if candidate.segment is None:

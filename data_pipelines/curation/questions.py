@@ -33,9 +33,9 @@ class Candidate:
     segment: int | None
     expected: str  # the answer as the captions have it; for the judge
     ambiguous: str = ""  # why the captions allow another answer; empty if they do not
-    reads: str = ""  # what a judge reads: captions, or the answer that came with the question
+    evidence: str = ""  # what a judge reads: captions, or the answer that came with the question
     given: bool = False  # question and `expected` are somebody's, not made from captions
-    refused: tuple[str, str] | None = None  # filter and reason, where no question came about
+    drop: tuple[str, str] | None = None  # filter and reason, if it is not to be asked at all
 
 
 Segment = tuple[float, float]  # start and end, seconds

@@ -33,14 +33,15 @@ class EndpointConfig:
     """How an endpoint is asked.
 
     Attributes:
-      base_url: as "http://localhost:8000/v1"; a role may name another.
+      base_url: up to and with "/v1"; empty for OpenAI's own; a role may name another.
       model: as the server calls it; a role may name another.
-      key_variable: the environment variable that holds the key.
+      key_variable: the environment variable that holds the key. Not OPENAI_API_KEY by itself: that
+        would send it to whatever server `base_url` names.
       temperature: of every text.
       max_tokens: of every text.
       timeout: seconds until a request counts as lost.
-      tries: how often a request is sent before the run stops.
-      backoff: seconds before the second try; doubled for each after it.
+      retries: after a busy or failing server, before the run stops.
+      backoff: seconds before the first retry; doubled for each after it.
       parallel: requests under way at once.
       requests_per_minute: at most, over all of them; 0 for no bound.
       videos_at_once: whose prompts are gathered before they are sent.
@@ -55,7 +56,7 @@ class EndpointConfig:
     temperature: float = 0.0
     max_tokens: int = 512
     timeout: float = 120.0
-    tries: int = 6
+    retries: int = 6
     backoff: float = 1.0
     parallel: int = 8
     requests_per_minute: float = 0.0
@@ -65,14 +66,14 @@ class EndpointConfig:
     price_out: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "tries", "parallel", "videos_at_once"):
+        for name in ("max_tokens", "parallel", "videos_at_once"):
             if getattr(self, name) < 1:
                 raise InputError(
                     f"curate.endpoint.{name} is {getattr(self, name)}; must be 1 or more"
                 )
         if not self.timeout > 0:
             raise InputError(f"curate.endpoint.timeout is {self.timeout}; must be positive")
-        for name in ("temperature", "backoff", "requests_per_minute", "image_size"):
+        for name in ("temperature", "retries", "backoff", "requests_per_minute", "image_size"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"curate.endpoint.{name} is {getattr(self, name)}; must be 0 up")
 
@@ -102,16 +103,20 @@ class Endpoint:
         """Args: how to ask, the file of answers (made if absent), and where frames are read.
 
         Raises:
-          InputError: the `openai` package is not there, or no model or URL is named.
+          InputError: the `openai` package is not there, or no model is named.
         """
-        for name in ("base_url", "model"):
-            if not getattr(config, name):
-                raise InputError(
-                    f"curate.endpoint.{name} is empty; set it, or name the role's model as "
-                    "endpoint:MODEL@URL"
-                )
+        if not config.model:
+            raise InputError(
+                "curate.endpoint.model is empty; name the model to ask, there or in the role as "
+                "endpoint:MODEL@URL"
+            )
+        if "@" in config.base_url:
+            raise InputError(
+                "curate.endpoint.base_url holds a password or key; give it by the environment, in "
+                f"${config.key_variable}"
+            )
         self.config = config
-        self.name = f"{config.model}@{config.base_url}"
+        self.name = f"{config.model}@{config.base_url or 'api.openai.com'}"
         self.videos_at_once = config.videos_at_once
         self.usage = Usage()
         self._made_with = {
@@ -165,14 +170,14 @@ class Endpoint:
                 self.usage.add(from_cache=1)
                 return str(self._cache[key]["text"])
         messages = [{"role": "user", "content": self._content(prompt)}]
-        for number in range(self.config.tries):
+        for number in range(self.config.retries + 1):
             self._wait_for_turn(stop)
             self.usage.add(requests=1)
             try:
                 entry = self._send(messages)
             except Exception as error:  # whatever a network or a server does
                 self.usage.add(failures=1)
-                self._give_up(error, last=number + 1 >= self.config.tries or stop.is_set())
+                self._give_up(error, last=number >= self.config.retries or stop.is_set())
                 stop.wait(self._pause(error, number))
                 continue
             with self._lock:
@@ -230,7 +235,7 @@ class Endpoint:
             raise InputError(f"{self.name}: refuses ({told}); {mend}") from None
         if last:
             raise InputError(
-                f"{self.name}: failed after {self.config.tries} tries, at last with {told}; what "
+                f"{self.name}: failed {self.config.retries + 1} times, at last with {told}; what "
                 "was answered is kept, so run again when it is back"
             ) from None
 
@@ -268,5 +273,8 @@ def _open_client(config: EndpointConfig, key: str) -> Any:
         ) from error
     # Without a key the server may still answer: one of your own needs none. Tries are counted here.
     return OpenAI(
-        api_key=key or "none", base_url=config.base_url, timeout=config.timeout, max_retries=0
+        api_key=key or "none",
+        base_url=config.base_url or "https://api.openai.com/v1",
+        timeout=config.timeout,
+        max_retries=0,
     )

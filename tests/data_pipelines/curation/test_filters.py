@@ -112,6 +112,7 @@ def test_a_pair_records_the_verdict() -> None:
         "unambiguous": False,
         "chosen_right": False,
         "why": "because",
+        "readable": True,
     }
 
 

@@ -43,6 +43,7 @@ def test_kept_pairs_have_the_right_chosen_answer(world: World, undisturbed: Path
             "unambiguous": True,
             "chosen_right": True,
             "why": f"the captions say: {right}",
+            "readable": True,
         }
         assert (pair.generator, pair.judge) == ("knowing@1", RuleJudge.name)
         assert pair.sampling == SAMPLING
