@@ -23,8 +23,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """As a pair records it."""
-        told = asdict(self)
-        return told if told.pop("readable") else {"unreadable": self.why}
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,7 @@ def test_the_key_is_sent_and_never_written(
     ("changes", "said"),
     [
         ({"model": ""}, "curate.endpoint.model is empty"),
-        ({"parallel": 0}, "curate.endpoint.parallel is 0; give 1 or more"),
+        ({"parallel": 0}, "curate.endpoint.parallel is 0; must be 1 or more"),
         ({"base_url": "http://me:hunter2@host/v1"}, "give it by the environment"),
     ],
 )
