@@ -45,6 +45,7 @@ REQUIREMENTS = [
     "matplotlib>=3.10",
     "tensorboardX>=2.6",
 ]
+OPENAI = "openai>=2"
 BEAM = "apache-beam>=2.77,<3"
 TPU_COMPILER = "libtpu==0.0.42; platform_system == 'Linux' and platform_machine == 'x86_64'"
 EXTRAS = {
@@ -56,6 +57,8 @@ EXTRAS = {
     "plan": [TPU_COMPILER],
     # `tpo frames --beam`: more machines than one.
     "beam": [BEAM],
+    # Questions and judgements by a language model.
+    "endpoint": [OPENAI],
     # Reads and writes gs:// paths.
     "gcs": ["gcsfs>=2026.1"],
     "test": [
@@ -74,6 +77,7 @@ EXTRAS = {
         "gguf>=0.19",
         "accelerate>=1.15",
         BEAM,
+        OPENAI,
         # A bucket on this machine.
         "gcsfs>=2026.1",
         "gcp-storage-emulator>=2026.7",

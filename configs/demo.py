@@ -35,6 +35,26 @@ def get_config() -> ConfigDict:
                 "pairs": 1000,
                 "localized_share": 0.5,
                 "post_filter": True,  # False: the judge's verdict drops nothing
+                # what drops a pair by its texts: data_pipelines/curation/text_rules.py
+                "texts": {
+                    "inside": True,
+                    "fewest": 1,
+                    "most": 0,
+                    "length_ratio": 0.0,
+                    "repeats": 8,
+                },
+                # for questions "written": any OpenAI-compatible server
+                "endpoint": {
+                    "base_url": "",
+                    "model": "",
+                    "key_variable": "OPENAI_API_KEY",
+                    "parallel": 8,
+                    "timeout": 60.0,
+                    "retries": 6,
+                    "max_tokens": 512,
+                    "price_in": 0.0,
+                    "price_out": 0.0,
+                },
                 "seed": 0,
             },
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},

@@ -51,6 +51,24 @@ def get_config() -> ConfigDict:
                 "pairs": 10_000,  # paper
                 "localized_share": 0.0,  # paper: rejected answers come from incomplete frames only
                 "post_filter": True,  # paper
+                "texts": {
+                    "inside": True,  # ours
+                    "fewest": 1,  # ours
+                    "most": 0,  # ours
+                    "length_ratio": 0.0,  # ours
+                    "repeats": 8,  # ours
+                },
+                "endpoint": {
+                    "base_url": "",  # ours
+                    "model": "",  # ours
+                    "key_variable": "OPENAI_API_KEY",  # ours
+                    "parallel": 8,  # ours
+                    "timeout": 60.0,  # ours
+                    "retries": 6,  # ours
+                    "max_tokens": 512,  # ours
+                    "price_in": 0.0,  # ours
+                    "price_out": 0.0,  # ours
+                },
                 "seed": 0,  # ours
             },
             "mesh": {

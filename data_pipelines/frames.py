@@ -3,7 +3,7 @@
 import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,11 @@ class FrameStore:
         return {key: self._manifest["made_from"][key] for key in ("frame_policy", "image_policy")}
 
     @property
+    def size(self) -> int:
+        """Side of every frame in pixels."""
+        return int(self.policies["image_policy"]["size"])
+
+    @property
     def lossy(self) -> bool:
         """Whether frames are stored as JPEG, so that they are not quite those of the source."""
         return bool(self._manifest["lossy"])
@@ -62,12 +67,18 @@ class FrameStore:
         """Describes one video. Raises InputError if it is not in the store."""
         return VideoInfo.from_entry(self._entry(video_id), self.policies["frame_policy"])
 
-    def frames(self, video_id: str, positions: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    def frames(
+        self,
+        video_id: str,
+        positions: npt.ArrayLike,
+        out: npt.NDArray[np.uint8] | None = None,
+    ) -> npt.NDArray[np.uint8]:
         """Reads frames by their position among the stored frames of one video.
 
         Args:
           video_id: one of `videos`.
           positions: integers [F] from 0 to stored frames - 1, in any order, repeats allowed.
+          out: written to and returned, if given: a place in a batch saves a copy.
 
         Returns:
           uint8 [F, size, size, 3], writable, in the order of `positions`. Only the records that
@@ -83,14 +94,13 @@ class FrameStore:
                 f"{self.path}: video {video_id} has {entry['frames']} stored frames, asked for "
                 f"{positions_F.min()} to {positions_F.max()}; is the list from another store?"
             )
-        size = int(self.policies["image_policy"]["size"])
-        frames_FHWC = np.empty((len(positions_F), size, size, 3), dtype=np.uint8)
+        shape = (len(positions_F), self.size, self.size, 3)
+        frames_FHWC = np.empty(shape, dtype=np.uint8) if out is None else out
+        assert frames_FHWC.shape == shape and frames_FHWC.dtype == np.uint8
         records_F = positions_F // shards.RECORD_FRAMES
         for row in np.unique(records_F).tolist():
             here = np.flatnonzero(records_F == row)
-            record = self._record(entry, row)
-            # One array, or the list of arrays that JPEGs become.
-            stored = record["frames"]
+            stored = self._record(entry, row)
             for place, position in zip(here, positions_F[here], strict=True):
                 frames_FHWC[place] = stored[position - row * shards.RECORD_FRAMES]
         return frames_FHWC
@@ -138,17 +148,22 @@ class FrameStore:
         entry: dict[str, Any] = self._entries[video_id]
         return entry
 
-    def _record(self, entry: dict[str, Any], row: int) -> dict[str, Any]:
+    def _record(self, entry: dict[str, Any], row: int) -> Sequence[npt.NDArray[np.uint8]]:
+        """The frames of one record."""
         identity, shard = entry["video_id"], self.path / entry["shard"]
+        number, encoding = (
+            self._first_record[identity] + row,
+            self._manifest["made_from"]["encoding"],
+        )
         try:
-            record: dict[str, Any] = self._records[self._first_record[identity] + row]
-        except (RuntimeError, OSError) as error:
+            found, first, frames = shards.read_frames(self._records, number, self.size, encoding)
+        except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{shard}: missing or damaged ({error}); copy it again or build the store again"
             ) from error
-        if (record["video_id"].decode(), record["first"]) != (identity, row * shards.RECORD_FRAMES):
+        if (found, first) != (identity, row * shards.RECORD_FRAMES):
             raise InputError(f"{shard}: holds other frames than listed; build the store again")
-        return record
+        return frames
 
     @functools.cached_property
     def _subtitles(self) -> dict[str, tuple[Track, ...]]:

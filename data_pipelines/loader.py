@@ -127,15 +127,20 @@ class PairRows:
         )
 
     def row(self, number: int, bucket: int | None = None) -> dict[str, np.ndarray]:
-        """`make_row`'s arrays of one pair and its `frames`, uint8 [F, S, S, 3].
-
-        In the shape of its own bucket, or of a longer one.
-        """
+        """`make_row`'s arrays of one pair, in the shape of its own bucket or of a longer one."""
         pair = self.pairs[number]
         shape = self.shapes[self.buckets[number] if bucket is None else bucket]
-        positions = train_frames(len(self._store.info(pair.video_id).times_F), self._frames)
-        row = make_row(self._prompt(pair), self._answers(pair), shape, name=f"pair {pair.id}")
-        return row | {"frames": self._store.frames(pair.video_id, positions)}
+        return make_row(self._prompt(pair), self._answers(pair), shape, name=f"pair {pair.id}")
+
+    def frames(self, numbers: Sequence[int]) -> np.ndarray:
+        """The training frames of these pairs, uint8 [B, F, S, S, 3]."""
+        size = self._store.size
+        frames_BFHWC = np.empty((len(numbers), self._frames, size, size, 3), np.uint8)
+        for place, number in enumerate(numbers):
+            video = self.pairs[number].video_id
+            positions = train_frames(len(self._store.info(video).times_F), self._frames)
+            self._store.frames(video, positions, out=frames_BFHWC[place])
+        return frames_BFHWC
 
     def padding(self, plan: BatchPlan) -> list[dict[str, int]]:
         """For every shape: tokens of a row, steps of the plan, and tokens of them that say nothing.
@@ -216,6 +221,7 @@ def load_batches(
         bucket = int(plan.buckets_S[step])
         numbers = plan.numbers_SB[step] if places is None else plan.numbers_SB[step][places]
         batch = stack([rows.row(int(number), bucket) for number in numbers])
+        batch["frames"] = rows.frames(numbers)
         if reference is not None:
             ids = [rows.pairs[int(number)].id for number in numbers]
             shape = rows.shapes[bucket]

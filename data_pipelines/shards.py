@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from data_pipelines.artefacts import sync_file
+from data_pipelines.example_bytes import read_example, read_integer
 
 NAME = "frames"
 RECORD_FRAMES = 32
@@ -123,6 +124,24 @@ def open_records(folder: Path) -> Any:
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(folder).as_data_source("train")
+
+
+def read_frames(
+    records: Any, number: int, size: int, encoding: Encoding
+) -> tuple[str, int, Sequence[npt.NDArray[np.uint8]]]:
+    """Video id, number of the first frame, and the frames of record `number` of `open_records`.
+
+    What TFDS gives, but raw frames are seen in the bytes that were read: not copied, read-only.
+
+    Raises:
+      RuntimeError, OSError, ValueError: the record cannot be read.
+    """
+    if encoding != "raw":
+        record = records[number]
+        return record["video_id"].decode(), int(record["first"]), record["frames"]
+    found = read_example(records.data_source[number])
+    pixels = np.frombuffer(found["frames"], np.uint8).reshape(-1, size, size, 3)
+    return bytes(found["video_id"]).decode(), read_integer(found["first"]), pixels  # type: ignore[return-value]
 
 
 def damaged_records(shard: Path, count: int) -> list[int] | None:

@@ -6,7 +6,7 @@ print(ask(model, "clip.mp4", "What comes first in the video?"))
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,16 +19,23 @@ from tokenizers import Tokenizer
 
 from data_pipelines import anyres
 from data_pipelines.answering import Answer, Request
-from data_pipelines.batches import prompt_row, round_up, stack
+from data_pipelines.batches import prompt_row, round_up
 from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
-from data_pipelines.prompts import FrameTimes, Prompt, PromptPolicy, end_token, make_prompt
+from data_pipelines.prompts import (
+    FrameTimes,
+    Prompt,
+    PromptPolicy,
+    end_token,
+    make_prompt,
+    video_prompt,
+)
 from data_pipelines.sampling import FramePolicy
 from data_pipelines.tokenizer import load_tokenizer
 from data_pipelines.video import decode_frames, read_index
 from data_pipelines.video_info import VideoInfo
 from tpo_jax.errors import InputError
-from tpo_jax.generation.engine import Engine
+from tpo_jax.generation.engine import CHUNK, Ask, Engine, Said
 from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.interop.imported import is_imported, read_imported
 from tpo_jax.interop.keys import Naming
@@ -40,8 +47,8 @@ from tpo_jax.parallel.rules import check_heads
 from tpo_jax.training.step import cast
 
 ASSETS = Path(__file__).parent / "assets"
-ROWS_A_BATCH = 8
 PROMPT_BUCKET = 64
+SUFFIX_BUCKET = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,35 +152,64 @@ class Answerer:
         times_F: np.ndarray,
         duration: float,
         requests: Sequence[Request],
+        *,
+        chunk: int = CHUNK,
+        listener: Callable[[int, str], None] | None = None,
     ) -> list[Answer]:
         """An answer for each request, in order; its positions index the frames given here.
 
-        `frames_FHWC` is uint8 [F, S, S, 3] at the encoder's size, `times_F` and `duration` seconds.
+        Args:
+          frames_FHWC: uint8 [F, S, S, 3] at the encoder's size.
+          times_F: seconds of each.
+          duration: of the video, in seconds.
+          requests: what is asked; one without positions is asked as text alone.
+          chunk: tokens between two looks at what is done, and two calls of `listener`.
+          listener: told (number of the request, what is said so far) as answers grow.
         """
-        visual_MD = self._engine.encode(frames_FHWC)
         prompts = [self._prompt(request, times_F, duration) for request in requests]
-        # Sorted by length, so that short prompts are not padded to the longest.
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].tokens))
+        # Prompts that show the same frames begin alike, up to the end of the video.
+        groups: dict[bytes, list[int]] = {}
+        for number, request in enumerate(requests):
+            frames = np.asarray(request.positions, np.int64).tobytes()
+            groups.setdefault(frames, []).append(number)
+        visual_MD = self._engine.encode(frames_FHWC)
         answers: dict[int, Answer] = {}
-        for start in range(0, len(order), ROWS_A_BATCH):
-            chosen = order[start : start + ROWS_A_BATCH]
-            length = round_up(max(len(prompts[i].tokens) for i in chosen), PROMPT_BUCKET)
-            filled = chosen + [chosen[-1]] * (ROWS_A_BATCH - len(chosen))  # one batch size
-            rows = stack([prompt_row(prompts[i], length) for i in filled])
-            seeds = np.array([self._row_seed(requests[i]) for i in filled], np.uint32)
-            said = self._engine.generate(visual_MD, rows, seeds)
-            for i, tokens_A, logprobs_A in zip(chosen, *said, strict=False):
-                answers[i] = self._answer(tokens_A, logprobs_A)
-        return [answers[i] for i in range(len(requests))]
+        for numbers in groups.values():
+            first = prompts[numbers[0]]
+            shown = int(np.sum(first.visual_index >= 0))
+            beginning = len(video_prompt(self._model.tokenizer, visual_tokens=shown).tokens)
+            prefix = self._engine.prefill(visual_MD, _prefix_row(first, beginning))
+            # Prompts of one bucket of length go together, so that none is padded to the longest.
+            rests: dict[int, list[int]] = {}
+            for number in numbers:
+                rest = len(prompts[number].tokens) - beginning
+                rests.setdefault(round_up(rest, SUFFIX_BUCKET), []).append(number)
+            for length, together in rests.items():
+                asks = [
+                    self._ask(prompts[number], requests[number], beginning, length)
+                    for number in together
+                ]
+                said = self._engine.answer(
+                    prefix,
+                    asks,
+                    chunk=chunk,
+                    listener=listener
+                    and (lambda at, t, to=together: listener(to[at], self._text(t))),
+                )
+                answers |= {n: self._answer(one) for n, one in zip(together, said, strict=True)}
+        return [answers[number] for number in range(len(requests))]
 
     def _prompt(self, request: Request, times_F: np.ndarray, duration: float) -> Prompt:
-        positions = np.asarray(request.positions)
+        positions = np.asarray(request.positions, np.int64)
+        policy = self._prompts
+        if not len(positions):
+            policy = replace(policy, time_instruction=False)  # there is no video to tell times of
         index = self._engine.visual_index(positions, len(times_F))
         prompt = make_prompt(
             self._model.tokenizer,
             request.question,
             visual_tokens=len(index),
-            policy=self._prompts,
+            policy=policy,
             duration=duration,
             times=times_F[positions].tolist(),
         )
@@ -184,20 +220,45 @@ class Answerer:
         """The seconds of a video's stored frames that the prompts tell, float64 [F]."""
         return info.told_times(self._prompts.frame_times)
 
-    def _row_seed(self, request: Request) -> int:
+    def _ask(self, prompt: Prompt, request: Request, beginning: int, length: int) -> Ask:
+        rest = Prompt(
+            tokens=prompt.tokens[beginning:], visual_index=prompt.visual_index[beginning:]
+        )
+        temperature = request.temperature
+        if temperature is None:
+            temperature = self._engine.sampling.temperature
+        row = prompt_row(rest, length)
+        return Ask(row=row, seed=self._seed_of(request), temperature=temperature)
+
+    def _seed_of(self, request: Request) -> int:
         """A seed that belongs to the request and not to the place it got in a batch."""
         what = f"{self._seed}|{request.question}|{list(map(int, request.positions))}"
+        if request.sample:
+            what += f"|{request.sample}"
         return int.from_bytes(hashlib.sha256(what.encode()).digest()[:4], "big")
 
-    def _answer(self, tokens_A: np.ndarray, logprobs_A: np.ndarray) -> Answer:
-        ends = np.flatnonzero(tokens_A == self._end)
-        said = tokens_A[: ends[0]] if len(ends) else tokens_A
+    def _answer(self, said: Said) -> Answer:
         return Answer(
-            text=self._model.tokenizer.decode([int(token) for token in said]).strip(),
-            tokens=len(said) + min(len(ends), 1),
-            logprob=float(logprobs_A.sum()),
-            finished=len(ends) > 0,
+            text=self._text(said.tokens).strip(),
+            tokens=len(said.tokens),
+            logprob=float(said.logprobs.sum()),
+            finished=bool(said.tokens[-1] == self._end),
         )
+
+    def _text(self, tokens: np.ndarray) -> str:
+        said = tokens[:-1] if len(tokens) and tokens[-1] == self._end else tokens
+        return self._model.tokenizer.decode([int(token) for token in said])
+
+
+def _prefix_row(prompt: Prompt, length: int) -> dict[str, np.ndarray]:
+    beginning = Prompt(tokens=prompt.tokens[:length], visual_index=prompt.visual_index[:length])
+    return prompt_row(beginning, prefix_bucket(length))
+
+
+def prefix_bucket(length: int) -> int:
+    """A prefix's padded length: of few values, none more than an eighth longer than it must be."""
+    step = max(PROMPT_BUCKET, 2 ** max(length.bit_length() - 4, 0))
+    return round_up(length, step)
 
 
 class StoreAnswerer:
@@ -224,6 +285,10 @@ def ask(
     frames: int | FramePolicy = 32,
     prompts: PromptPolicy | None = None,
     sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    start: float = 0.0,
+    end: float | None = None,
+    listener: Callable[[str], None] | None = None,
 ) -> str:
     """Ask about a video file, or about an image file if the model is of LongVA's kind.
 
@@ -235,12 +300,19 @@ def ask(
         whole length. An image is shown whole.
       prompts: how the question is put. Of an image no times are told, since it has none.
       sampling: how the answer is drawn.
+      seed: another seed draws another answer, at a temperature above 0.
+      start: second that the part shown begins at; it is shown as if it were the whole video.
+      end: second that it ends at; None for the video's end.
+      listener: told what has been said so far, token by token.
 
     Raises:
-      InputError: the file cannot be read, or is an image and the model does not take images.
+      InputError: the file cannot be read, or is an image and the model does not take images; or
+        there is no frame from `start` to `end`.
     """
     prompts = prompts or PromptPolicy()
     if anyres.is_image(video):
+        if start or end is not None:
+            raise InputError(f"{video}: an image, which has no time; leave out start and end")
         seen = _image_crops(model, video)
         times_F, duration = np.zeros(len(seen)), 0.0
         prompts = replace(prompts, time_instruction=False)
@@ -248,23 +320,45 @@ def ask(
         policy = frames
         if not isinstance(policy, FramePolicy):
             policy = FramePolicy(kind="uniform", max_frames=policy)
-        seen, times_F, duration = _video_frames(model, video, policy, prompts.frame_times)
-    answerer = Answerer(model, prompts=prompts, sampling=sampling or SamplingConfig())
+        seen, times_F, duration = _video_frames(
+            model, video, policy, prompts.frame_times, start, end
+        )
+    answerer = Answerer(model, prompts=prompts, sampling=sampling or SamplingConfig(), seed=seed)
     request = Request(question=question, positions=np.arange(len(seen)))
-    return answerer.answer_frames(seen, times_F, duration, [request])[0].text
+    (answer,) = answerer.answer_frames(
+        seen,
+        times_F,
+        duration,
+        [request],
+        chunk=1 if listener else CHUNK,
+        listener=listener and (lambda _, said: listener(said)),
+    )
+    return answer.text
 
 
 def _video_frames(
-    model: LoadedModel, video: str | Path, policy: FramePolicy, times: FrameTimes
+    model: LoadedModel,
+    video: str | Path,
+    policy: FramePolicy,
+    times: FrameTimes,
+    start: float,
+    end: float | None,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Frames uint8 [F, S, S, 3], the seconds told of each, and of the whole video."""
+    """Frames uint8 [F, S, S, 3] of a part, the seconds told of each, and of the part."""
     index = read_index(str(video))
-    sample = policy.sample(len(index.times_F), index.fps)
-    unique, back = np.unique(sample.numbers_F, return_inverse=True)
+    last = index.duration if end is None else min(end, index.duration)
+    part = np.flatnonzero((index.times_F >= start) & (index.times_F <= last))
+    if start < 0 or not len(part):
+        raise InputError(
+            f"{video}: no frame from {start:g} to {last:g} s; it lasts {index.duration:.2f} s"
+        )
+    sample = policy.sample(len(part), index.fps)
+    numbers_F = part[sample.numbers_F]
+    unique, back = np.unique(numbers_F, return_inverse=True)
     pictures = np.stack([model.images.prepare(rgb) for rgb in decode_frames(index, unique)])
     if times == "reference":
         return pictures[back], sample.times_F, sample.duration
-    return pictures[back], index.times_F[sample.numbers_F], index.duration
+    return pictures[back], index.times_F[numbers_F] - start, last - start
 
 
 def _image_crops(model: LoadedModel, path: str | Path) -> np.ndarray:

@@ -155,7 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--videos", metavar="FOLDER", help="(default: eight that are made)")
     parser.add_argument("--batch", type=int, default=2, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=96, metavar="N", help="a turn, ours and raw")
+    parser.add_argument("--rows", type=int, default=384, metavar="N", help="a turn, ours and raw")
     parser.add_argument("--turns", type=int, default=5, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="that read ahead")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="of PyTorch's")
@@ -176,7 +176,7 @@ def main() -> int:
         paths = [by_id[video] for video in store.videos]
         rng = np.random.default_rng(0)
         order = rng.integers(0, len(paths), arguments.rows // batch * batch).tolist()
-        few = order[: max(len(order) // 8 // batch, 1) * batch]  # decoding is slow
+        few = order[: max(len(order) // 32 // batch, 1) * batch]  # decoding is slow
         rows = make_rows(store)
         ways: dict[str, Callable[[], Iterator[int]]] = {
             "raw": lambda: raw_rows(store, order, arguments.threads),

@@ -1,21 +1,26 @@
 """What keeps a candidate from becoming a pair. Each filter has a name and gives a reason."""
 
 from data_pipelines.curation.judge import Verdict
+from data_pipelines.curation.text_rules import TextRules, objection_to_texts
 
 
 def reason_to_drop(
-    chosen: str, rejected: str, verdict: Verdict, *, post_filter: bool = True
+    chosen: str,
+    rejected: str,
+    verdict: Verdict,
+    *,
+    post_filter: bool = True,
+    texts: TextRules | None = None,
 ) -> tuple[str, str] | None:
     """(filter name, reason) of the first filter that objects, or None to keep.
 
-    Without `post_filter` the verdict is not asked: only what cannot be a pair at all is dropped.
+    Without `post_filter` the verdict is not asked: only what the texts themselves say counts.
     """
-    if not chosen or not rejected:
-        return "empty", "an answer is empty"
-    if chosen == rejected:
-        return "identical", "both answers are the same, so there is nothing to prefer"
-    if not post_filter:
-        return None
+    objection = objection_to_texts(chosen, rejected, texts or TextRules())
+    if objection is not None or not post_filter:
+        return objection
+    if not verdict.readable:
+        return "judge_unreadable", verdict.why
     if not verdict.unambiguous:
         return "ambiguous", verdict.why
     if not verdict.chosen_right:

@@ -3,6 +3,7 @@
 A judge reads captions and answers, never the video and never the truth.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -17,19 +18,29 @@ class Verdict:
     unambiguous: bool
     chosen_right: bool
     why: str = ""
+    readable: bool = True  # False: what the judge said was no verdict
 
     def to_json(self) -> dict[str, Any]:
         """As a pair records it."""
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a judge decides about."""
+
+    candidate: Candidate
+    chosen: str
+    rejected: str
+
+
 class Judge(Protocol):
-    """Candidate and both answers in, verdict out."""
+    """Candidates and both answers in, verdicts out."""
 
     name: str
 
-    def judge(self, candidate: Candidate, chosen: str, rejected: str) -> Verdict:
-        """Decide."""
+    def judge_all(self, judged: Sequence[Judged]) -> list[Verdict]:
+        """Decide about each, in order."""
         ...
 
 
@@ -37,6 +48,10 @@ class RuleJudge:
     """Compares answers with what the captions say, word for word: right for a closed grammar."""
 
     name = "rules 1"  # count up when it judges otherwise: it is part of what pairs are made from
+
+    def judge_all(self, judged: Sequence[Judged]) -> list[Verdict]:
+        """Each by itself."""
+        return [self.judge(one.candidate, one.chosen, one.rejected) for one in judged]
 
     def judge(self, candidate: Candidate, chosen: str, rejected: str) -> Verdict:
         """The chosen answer must be the captions' answer, and the rejected one must not."""
@@ -53,8 +68,10 @@ class NoJudge:
 
     name = "none"
 
-    def judge(self, candidate: Candidate, chosen: str, rejected: str) -> Verdict:
+    def judge_all(self, judged: Sequence[Judged]) -> list[Verdict]:
         """Always in favour."""
-        return Verdict(
-            chosen_better=True, unambiguous=True, chosen_right=True, why="nobody judged this"
-        )
+        why = "nobody judged this"
+        return [
+            Verdict(chosen_better=True, unambiguous=True, chosen_right=True, why=why)
+            for _ in judged
+        ]

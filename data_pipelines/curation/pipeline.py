@@ -24,15 +24,17 @@ from data_pipelines.artefacts import (
     write_text,
 )
 from data_pipelines.curation.filters import reason_to_drop
-from data_pipelines.curation.judge import Judge
+from data_pipelines.curation.judge import Judge, Judged
 from data_pipelines.curation.ledger import Ledger
 from data_pipelines.curation.questions import Candidate, QuestionMaker
 from data_pipelines.curation.responses import Sides, incomplete, irrelevant, spread_or_empty
 from data_pipelines.curation.segments import uniform_segments
+from data_pipelines.curation.text_rules import TextRules
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import Pair, write_pairs
 from data_pipelines.sampling import inside
+from data_pipelines.text_models.endpoint import EndpointConfig
 
 Progress = Callable[[int, int, str], None]
 
@@ -42,14 +44,16 @@ class CurateConfig:
     """How pairs are made.
 
     `questions` names the maker: "rules" reads the captions of synthetic videos and has a judge of
-    the same kind; "time" asks of any video what is shown when, and nobody judges. `segment_seconds`
+    the same kind; "time" asks of any video what is shown when, and nobody judges; "written" has the
+    language model behind `endpoint` write questions from captions, and judge. `segment_seconds`
     a segment, `segment_frames` shown of one, `dense_frames` and `sparse_frames`
     of a whole video, `comprehensive_per_video` questions, `pairs` wanted at most and
     `localized_share` of them localized. Without `post_filter` the judge's verdict drops nothing,
-    nor does an ambiguous question; empty and identical answers are dropped all the same.
+    nor does an ambiguous question; what `texts` says of the two answers counts all the same. Of
+    pairs with the same question about the same video the first is kept.
     """
 
-    questions: Literal["rules", "time"] = "rules"
+    questions: Literal["rules", "time", "written"] = "rules"
     segment_seconds: float = 8.0
     segment_frames: int = 8
     dense_frames: int = 32
@@ -58,6 +62,8 @@ class CurateConfig:
     pairs: int = 10_000
     localized_share: float = 0.5
     post_filter: bool = True
+    texts: TextRules = TextRules()
+    endpoint: EndpointConfig = EndpointConfig()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,11 +112,14 @@ class Curator:
         candidates = self.maker.localized(captions, segments, rng)
         candidates += self.maker.comprehensive(captions, config.comprehensive_per_video, rng)
         outcome: dict[str, list] = {"captions": captions, "kept": [], "dropped": []}
+        asked_first: dict[str, str] = {}  # of the questions kept, the pair
         asked = []
         for candidate in candidates:
             sides = self._sides(candidate, info.times_F, segments)
             pair = self._pair(video_id, candidate, segments)
-            if candidate.ambiguous and config.post_filter:
+            if candidate.drop is not None:
+                outcome["dropped"].append(_dropped(pair, *candidate.drop))
+            elif candidate.ambiguous and config.post_filter:
                 outcome["dropped"].append(_dropped(pair, "ambiguous", candidate.ambiguous))
             elif sides is None:
                 why = "the video has no frame away from the segment"
@@ -128,8 +137,13 @@ class Curator:
             ],
         )
         said = [answer.text for answer in answers]
-        for (candidate, sides), chosen, rejected in zip(asked, said[::2], said[1::2], strict=True):
-            verdict = self.judge.judge(candidate, chosen, rejected)
+        judged = [
+            Judged(candidate=candidate, chosen=chosen, rejected=rejected)
+            for (candidate, _), chosen, rejected in zip(asked, said[::2], said[1::2], strict=True)
+        ]
+        verdicts = self.judge.judge_all(judged)
+        for (candidate, sides), one, verdict in zip(asked, judged, verdicts, strict=True):
+            chosen, rejected = one.chosen, one.rejected
             pair = replace(
                 self._pair(video_id, candidate, segments),
                 chosen=chosen,
@@ -139,8 +153,15 @@ class Curator:
                 rejected_frames=[int(p) for p in sides.rejected],
                 judge_said=verdict.to_json(),
             )
-            objection = reason_to_drop(chosen, rejected, verdict, post_filter=config.post_filter)
+            objection = reason_to_drop(
+                chosen, rejected, verdict, post_filter=config.post_filter, texts=config.texts
+            )
+            words = " ".join(pair.question.casefold().split())
+            if objection is None and words in asked_first:
+                why = f"the pair {asked_first[words]} asks the same about this video"
+                objection = "duplicate", why
             if objection is None:
+                asked_first[words] = pair.id
                 outcome["kept"].append(asdict(pair))
             else:
                 outcome["dropped"].append(_dropped(pair, *objection))

@@ -33,6 +33,8 @@ class Candidate:
     segment: int | None
     expected: str  # the answer as the captions have it; for the judge, never for training
     ambiguous: str = ""  # why the captions allow another answer; empty if they do not
+    evidence: str = ""  # what a judge reads
+    drop: tuple[str, str] | None = None  # filter and reason, if it is not to be asked at all
 
 
 Segment = tuple[float, float]  # start and end, seconds

@@ -65,11 +65,16 @@ def watch(
     answer_frames, make = Answerer.answer_frames, Answerer._prompt
 
     def note_frames(
-        self: Answerer, frames: np.ndarray, times: np.ndarray, duration: float, requests: Any
+        self: Answerer,
+        frames: np.ndarray,
+        times: np.ndarray,
+        duration: float,
+        requests: Any,
+        **rest: Any,
     ) -> list[Answer]:
         seen.update(frames=frames, times=times)
         if run:
-            return answer_frames(self, frames, times, duration, requests)
+            return answer_frames(self, frames, times, duration, requests, **rest)
         lengths = [len(self._prompt(request, times, duration).tokens) for request in requests]
         return [Answer(text=str(n), tokens=1, logprob=0.0, finished=True) for n in lengths]
 

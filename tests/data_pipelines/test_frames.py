@@ -121,7 +121,7 @@ def test_positions_in_any_order_read_only_their_records(
     read = []
     record = store._record
 
-    def count_records(entry: dict[str, Any], row: int) -> dict[str, Any]:
+    def count_records(entry: dict[str, Any], row: int) -> Any:
         read.append(row)
         return record(entry, row)
 

@@ -1,28 +1,34 @@
-"""Generation: the cache, the shared frames and the batch change nothing."""
+"""Generation: shared frames, the shared prefix, slots and the batch change nothing."""
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from data_pipelines.batches import prompt_row, stack
+from data_pipelines.batches import RowShape, make_row, prompt_row, stack
 from data_pipelines.prompts import Prompt
 from tests.tiny import VOCABULARY, random_prompt, tiny_model
 from tpo_jax.attention import row_layout
-from tpo_jax.generation.engine import Engine
+from tpo_jax.generation.engine import Ask, Engine
 from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.generation.slots import Prefix
+from tpo_jax.generation.unshared import generate_each
 from tpo_jax.models.video_lmm import VideoLMM
+from tpo_jax.preference.logprobs import row_logprobs
 
 END = 2
 NEW = 6
+BEFORE = 2  # tokens before the video
 
 
-def engine(temperature: float = 0.0) -> tuple[Engine, VideoLMM]:
+def engine(rows: int = 3, **sampling: float) -> tuple[Engine, VideoLMM]:
     config, graph, params = tiny_model(seed=3)
     # Larger weights than at the start of training: answers that depend on what is seen.
     params = {**params, "newline": params["newline"] * 3}
-    sampling = SamplingConfig(max_new_tokens=NEW, temperature=temperature)
-    made = Engine(config, graph, params, end_token=END, sampling=sampling)
+    settings = SamplingConfig(**{"max_new_tokens": NEW, **sampling})  # type: ignore[arg-type]
+    made = Engine(config, graph, params, end_token=END, sampling=settings, rows=rows)
     model: VideoLMM = nnx.merge(graph, params)
     return made, model
 
@@ -31,18 +37,33 @@ def frames(seed: int, count: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 56, 56, 3), dtype=np.uint8)
 
 
-def prompt_on(made: Engine, positions: np.ndarray, stored: int, seed: int, after: int) -> Prompt:
-    index = made.visual_index(positions, stored)
-    prompt = random_prompt(np.random.default_rng(seed), len(index), 2, after)
+def prompt_on(made: Engine, positions: Sequence[int], stored: int, seed: int, after: int) -> Prompt:
+    """Random text around the frames; the text before them is the same for every seed."""
+    index = made.visual_index(np.array(positions), stored)
+    prompt = random_prompt(np.random.default_rng(seed), len(index), BEFORE, after)
     prompt.visual_index[prompt.visual_index >= 0] = index
+    prompt.tokens[:BEFORE] = [7, 8]
     return prompt
 
 
+def asks_of(prompts: Sequence[Prompt], *, temperature: float = 0.0) -> list[Ask]:
+    start = BEFORE + int(np.sum(prompts[0].visual_index >= 0))
+    rest = [Prompt(tokens=p.tokens[start:], visual_index=p.visual_index[start:]) for p in prompts]
+    rows = [prompt_row(prompt, 32) for prompt in rest]
+    return [Ask(row=row, seed=seed, temperature=temperature) for seed, row in enumerate(rows)]
+
+
+def prefix_of(made: Engine, pictures: np.ndarray, prompt: Prompt, room: int = 64) -> Prefix:
+    start = BEFORE + int(np.sum(prompt.visual_index >= 0))
+    shared = Prompt(tokens=prompt.tokens[:start], visual_index=prompt.visual_index[:start])
+    return made.prefill(made.encode(pictures), prompt_row(shared, room))
+
+
 def slow_answer(
-    model: VideoLMM, pictures: np.ndarray, prompt: Prompt, positions: np.ndarray
+    model: VideoLMM, pictures: np.ndarray, prompt: Prompt, positions: Sequence[int]
 ) -> list[int]:
     """Encode only the frames shown, no padding, no cache, one token at a time."""
-    visual = model.encode_videos(pictures[positions][None])
+    visual = model.encode_videos(pictures[np.array(positions)][None])
     shown = prompt.visual_index >= 0
     index = np.where(shown, np.cumsum(shown) - 1, -1)[None]
     tokens, said = prompt.tokens[None], []
@@ -60,46 +81,113 @@ def slow_answer(
         if token == END:
             break
         tokens = np.append(tokens, [[token]], axis=1)
-    return said + [END] * (NEW - len(said))
+    return said
 
 
-def test_shared_frames_cache_and_batch_equal_the_slow_way() -> None:
-    made, model = engine()
+@pytest.mark.parametrize("positions", [[0, 1, 2, 3, 4], [1, 3], [2, 2, 4]])
+def test_shared_prefix_slots_and_cache_equal_the_slow_way(positions: list[int]) -> None:
+    """More prompts than slots, of mixed lengths, so that slots are taken over."""
+    made, model = engine(rows=2)
     pictures = frames(0, 5)
-    shown = [np.array([0, 1, 2, 3, 4]), np.array([1, 3]), np.array([2, 2, 4])]
-    prompts = [prompt_on(made, p, 5, seed, 3 + 4 * seed) for seed, p in enumerate(shown)]
-    rows = stack([prompt_row(prompt, 64) for prompt in prompts])
-    answers, _ = made.generate(made.encode(pictures), rows, np.zeros(3, np.uint32))
-    expected = [
-        slow_answer(model, pictures, prompt, positions)
-        for prompt, positions in zip(prompts, shown, strict=True)
-    ]
-    assert answers.tolist() == expected
+    # Lengths overlap, or every token would compile all that is done slowly.
+    prompts = [prompt_on(made, positions, 5, seed, 3 + seed % 3) for seed in range(5)]
+    told = made.answer(prefix_of(made, pictures, prompts[0], 128), asks_of(prompts), chunk=2)
+    expected = [slow_answer(model, pictures, prompt, positions) for prompt in prompts]
+    assert [said.tokens.tolist() for said in told] == expected
     assert len({tuple(answer) for answer in expected}) > 1  # or the test shows nothing
 
 
-def test_a_sampled_answer_does_not_depend_on_its_batch() -> None:
-    made, _ = engine(temperature=1.0)
-    visual = made.encode(frames(1, 2))
-    prompts = [prompt_on(made, np.array([0, 1]), 2, seed, 4) for seed in range(3)]
-    seeds = np.array([5, 6, 7], np.uint32)
-    rows = [prompt_row(prompt, 32) for prompt in prompts]
-    together, _ = made.generate(visual, stack(rows), seeds)
-    for number, row in enumerate(rows):
-        alone, _ = made.generate(visual, stack([row]), seeds[number : number + 1])
-        np.testing.assert_array_equal(alone[0], together[number])
-    assert together.max() < VOCABULARY
+def test_the_same_as_prompts_that_share_nothing() -> None:
+    """Tokens and log-probs; the padding of the prefix and the chunks change nothing."""
+    made, _ = engine(rows=2)
+    pictures = frames(0, 4)
+    prompts = [prompt_on(made, [0, 2], 4, seed, 3 + 2 * seed) for seed in range(5)]
+    rows = stack([prompt_row(prompt, 96) for prompt in prompts])
+    answers, logprobs = generate_each(
+        made._graph,
+        made.config,
+        END,
+        made.sampling,
+        made.params,
+        made.encode(pictures),
+        rows,
+        np.arange(5, dtype=np.uint32),
+    )
+    for room, chunk in ((64, 1), (96, 16)):
+        told = made.answer(
+            prefix_of(made, pictures, prompts[0], room), asks_of(prompts), chunk=chunk
+        )
+        for number, said in enumerate(told):
+            count = len(said.tokens)
+            assert said.tokens.tolist() == np.asarray(answers)[number, :count].tolist()
+            assert np.all(np.asarray(answers)[number, count:] == END)
+            np.testing.assert_allclose(said.logprobs, logprobs[number, :count], atol=2e-5)
 
 
-def test_after_the_end_there_is_only_the_end() -> None:
-    made, _ = engine(temperature=1.0)
-    visual = made.encode(frames(2, 1))
-    prompt = prompt_on(made, np.array([0]), 1, 0, 4)
-    rows = stack([prompt_row(prompt, 32)] * 256)
-    answers, _ = made.generate(visual, rows, np.arange(256, dtype=np.uint32))
-    for answer in answers.tolist():
-        if END in answer:
-            assert set(answer[answer.index(END) :]) == {END}
+def test_log_probs_are_those_of_training() -> None:
+    """Drawn at another temperature, with everything else cut too: the model's own all the same."""
+    made, model = engine(temperature=1.5, top_k=20, top_p=0.9, repetition_penalty=1.3)
+    pictures = frames(4, 3)
+    prompts = [prompt_on(made, [0, 1, 2], 3, seed, 5 + seed) for seed in range(4)]
+    told = made.answer(prefix_of(made, pictures, prompts[0]), asks_of(prompts, temperature=1.5))
+    shape = RowShape(prompt_tokens=96, answer_tokens=8, prompt_targets=0)
+    for prompt, said in zip(prompts, told, strict=True):
+        shown = prompt.visual_index >= 0
+        whole = Prompt(tokens=prompt.tokens, visual_index=np.where(shown, np.cumsum(shown) - 1, -1))
+        answers = [said.tokens.tolist()] * 2
+        batch = stack([make_row(whole, answers, shape)]) | {"frames": pictures[None]}
+        expected = np.asarray(row_logprobs(model, batch))[0, 0, : len(said.tokens)]
+        np.testing.assert_allclose(said.logprobs, expected, atol=2e-5)
+
+
+def test_an_answer_does_not_depend_on_its_batch() -> None:
+    made, _ = engine(rows=2, temperature=1.0)
+    prompts = [prompt_on(made, [0, 1], 2, seed, 4) for seed in range(5)]
+    prefix = prefix_of(made, frames(1, 2), prompts[0])
+    asks = asks_of(prompts, temperature=1.0)
+    together = made.answer(prefix, asks)
+    for ask, other in zip(asks, together, strict=True):
+        (alone,) = made.answer(prefix, [ask])
+        np.testing.assert_array_equal(alone.tokens, other.tokens)
+        np.testing.assert_array_equal(alone.logprobs, other.logprobs)
+        assert other.tokens.max() < VOCABULARY
+    backwards = made.answer(prefix, asks[::-1])
+    assert [one.tokens.tolist() for one in backwards[::-1]] == [a.tokens.tolist() for a in together]
+
+
+def test_greedy_and_drawn_answers_side_by_side() -> None:
+    made, _ = engine(rows=4)
+    prompt = prompt_on(made, [0, 1], 2, 0, 4)
+    prefix = prefix_of(made, frames(1, 2), prompt)
+    (row,) = asks_of([prompt])
+    asks = [Ask(row=row.row, seed=seed, temperature=t) for t in (0.0, 3.0) for seed in range(6)]
+    told = [tuple(said.tokens.tolist()) for said in made.answer(prefix, asks)]
+    assert len(set(told[:6])) == 1 and len(set(told[6:])) > 1
+
+
+def test_an_answer_ends_at_the_end_token() -> None:
+    made, _ = engine(rows=32, temperature=1.0)
+    prompt = prompt_on(made, [0], 1, 0, 4)
+    prefix = prefix_of(made, frames(2, 1), prompt)
+    (row,) = asks_of([prompt])
+    asks = [Ask(row=row.row, seed=seed, temperature=1.0) for seed in range(64)]
+    told = [said.tokens.tolist() for said in made.answer(prefix, asks)]
+    assert any(answer[-1] == END for answer in told) and any(END not in answer for answer in told)
+    for answer in told:
+        assert END not in answer[:-1] and (answer[-1] == END or len(answer) == NEW)
+
+
+def test_a_listener_is_told_of_growing_answers() -> None:
+    made, _ = engine(rows=2)
+    prompts = [prompt_on(made, [0, 1], 2, seed, 4) for seed in range(3)]
+    heard: dict[int, list[list[int]]] = {0: [], 1: [], 2: []}
+    listener = lambda number, tokens: heard[number].append(tokens.tolist())  # noqa: E731
+    prefix = prefix_of(made, frames(1, 2), prompts[0])
+    told = made.answer(prefix, asks_of(prompts), chunk=1, listener=listener)
+    for number, said in enumerate(told):
+        assert heard[number][-1] == said.tokens.tolist()
+        for earlier, later in zip(heard[number], heard[number][1:], strict=False):
+            assert later[: len(earlier)] == earlier
 
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33])

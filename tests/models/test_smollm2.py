@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data_pipelines.batches import prompt_row, stack
+from data_pipelines.batches import prompt_row
 from data_pipelines.prompts import Prompt
 from tests.torch_weights import params_of
 from tpo_jax.attention import row_layout
-from tpo_jax.generation.engine import Engine
+from tpo_jax.generation.engine import Ask, Engine
 from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.interop import keys
 from tpo_jax.models.checkpoint_config import config_from_json
@@ -128,22 +128,24 @@ def test_logits(both: Both) -> None:
         assert np.max(np.abs(ours[: len(row)] - expected)) <= TOLERANCE
 
 
+def as_row(tokens: list[int], length: int) -> dict[str, np.ndarray]:
+    nothing_shown = np.full(len(tokens), -1, np.int32)
+    return prompt_row(Prompt(tokens=np.array(tokens, np.int32), visual_index=nothing_shown), length)
+
+
 @pytest.mark.usefixtures("one_torch_thread")
 def test_greedy_answers_are_the_same_to_the_token(both: Both) -> None:
-    """Ours come from one batch, padded on the left; theirs one by one."""
+    """Ours share their first token and two slots; theirs come one by one."""
     end = both.tokenizer.eos_token_id
     sampling = SamplingConfig(max_new_tokens=NEW, temperature=0.0)
-    engine = Engine(both.config, both.graph, both.params, end_token=end, sampling=sampling)
-    rows = [both.ids(text) for text in PROMPTS[:3]]
-    prompts = [
-        Prompt(tokens=np.array(row, np.int32), visual_index=np.full(len(row), -1, np.int32))
-        for row in rows
-    ]
-    batch = stack([prompt_row(prompt, 32) for prompt in prompts])
+    engine = Engine(both.config, both.graph, both.params, end_token=end, sampling=sampling, rows=2)
+    rows = [[end, *both.ids(text)] for text in PROMPTS[:3]]
     nothing = jnp.zeros((1, both.config.language.width))
-    answers, _ = engine.generate(nothing, batch, np.zeros(len(rows), np.uint32))
+    prefix = engine.prefill(nothing, as_row([end], 8))
+    asks = [Ask(row=as_row(row[1:], 32), seed=0, temperature=0.0) for row in rows]
+    answers = [said.tokens.tolist() for said in engine.answer(prefix, asks)]
     lengths = []
-    for row, answer in zip(rows, answers.tolist(), strict=True):
+    for row, answer in zip(rows, answers, strict=True):
         said = both.torch.generate(
             torch.tensor([row]),
             max_new_tokens=NEW,
@@ -158,7 +160,7 @@ def test_greedy_answers_are_the_same_to_the_token(both: Both) -> None:
         assert torch.min(best - second) > 10 * TOLERANCE
         expected = said.sequences[0, len(row) :].tolist()
         lengths.append(len(expected))
-        assert answer == expected + [end] * (NEW - len(expected))
+        assert answer == expected
     # One answer ends by itself, the others go on.
     assert lengths[0] < NEW
     assert lengths[1:] == [NEW, NEW]

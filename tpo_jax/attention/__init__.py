@@ -6,6 +6,7 @@ builds. Kernels are chosen behind `attend`; each must equal `dense.attend_dense`
 
 from tpo_jax.attention.choice import attend, row_kernel, row_multiple
 from tpo_jax.attention.layout import PAD_BRANCH, PROMPT_BRANCH, Layout, RowParts, row_layout
+from tpo_jax.attention.shared import attend_shared
 
 __all__ = [
     "PAD_BRANCH",
@@ -13,6 +14,7 @@ __all__ = [
     "Layout",
     "RowParts",
     "attend",
+    "attend_shared",
     "row_kernel",
     "row_layout",
     "row_multiple",

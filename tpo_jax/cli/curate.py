@@ -9,18 +9,31 @@ from ml_collections import ConfigDict
 from data_pipelines.answers import keep_answers, read_answers
 from data_pipelines.artefacts import file_sha256, read_manifest
 from data_pipelines.curation.judge import Judge, NoJudge, RuleJudge
-from data_pipelines.curation.pipeline import Curator, curate
+from data_pipelines.curation.pipeline import CurateConfig, Curator, curate
 from data_pipelines.curation.questions import QuestionMaker, RuleQuestions, TimeQuestions
+from data_pipelines.curation.written import WrittenJudge, WrittenQuestions
+from data_pipelines.text_models.endpoint import Endpoint
 from tpo_jax.api import checkpoint_images, load
 from tpo_jax.cli.answering import make_answerer
 from tpo_jax.cli.frames import open_frames
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
 
-MAKERS: dict[str, tuple[QuestionMaker, Judge]] = {
-    "rules": (RuleQuestions(), RuleJudge()),
-    "time": (TimeQuestions(), NoJudge()),
-}
+CACHE = "endpoint_cache"  # beside the artefacts: what an endpoint has answered
+
+
+def question_maker(settings: RunConfig) -> tuple[QuestionMaker, Judge, Endpoint | None]:
+    """Who writes questions and who judges, and the endpoint that both are, if they are one.
+
+    Raises:
+      InputError: the config names an endpoint that cannot be asked.
+    """
+    if settings.curate.questions == "rules":
+        return RuleQuestions(), RuleJudge(), None
+    if settings.curate.questions == "time":
+        return TimeQuestions(), NoJudge(), None
+    endpoint = Endpoint(settings.curate.endpoint, settings.folder(CACHE))
+    return WrittenQuestions(endpoint), WrittenJudge(endpoint), endpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,14 +86,14 @@ def make_pairs(settings: RunConfig) -> None:
     """Curate the run's frames into RUN_DIR/pairs."""
     model = load(settings.checkpoint)
     store = open_frames(settings, model.images, "curate")
-    maker, judge = MAKERS[settings.curate.questions]
+    maker, judge, endpoint = question_maker(settings)
     made_from = {
         "frames": store.fingerprint,
         "model": model.fingerprint,
         "prompts": as_json(settings.prompts),
         "sampling": as_json(settings.sampling),
         "compute_dtype": settings.compute_dtype,
-        "curate": as_json(settings.curate),
+        "curate": what_matters(settings.curate),
         "seed": settings.seed,
         "questions": maker.name,
         "judge": judge.name,
@@ -99,7 +112,21 @@ def make_pairs(settings: RunConfig) -> None:
                 sampling=as_json(settings.sampling),
             )
             curate(curator, out, made_from, lambda done, total, detail: update(done, detail))
+    if endpoint is not None:
+        print(
+            f"{endpoint.name}: {endpoint.sent:,} tokens sent, {endpoint.received:,} received, "
+            f"{endpoint.cost:.2f} by the prices of curate.endpoint; answers kept are free"
+        )
     print(summary(out))
+
+
+def what_matters(config: CurateConfig) -> dict[str, Any]:
+    """What pairs depend on of the settings: not how, or at what price, an endpoint is asked."""
+    made_from = as_json(config)
+    endpoint = made_from.pop("endpoint")
+    if config.questions == "written":
+        made_from["endpoint"] = {key: endpoint[key] for key in ("base_url", "model", "max_tokens")}
+    return made_from
 
 
 def summary(out: Path) -> str:

@@ -1,6 +1,7 @@
 """The decoder: Qwen2, or Llama-style by its settings (q/k/v bias, rope theta, tied head)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from tpo_jax.attention import Layout, attend
+from tpo_jax.attention import Layout, attend, attend_shared
 from tpo_jax.models.chunks import count_chunks
 from tpo_jax.models.remat import LAYER_INPUT, Remat, mark, rematerialised
 from tpo_jax.parallel.mesh import constrain_rows
@@ -49,16 +50,30 @@ class LanguageConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
 class KVCache:
-    """Keys and values of every layer, [L, B, S, K, E]."""
+    """Keys and values of every layer, [L, B, S, K, E], and of a prefix that all rows share."""
 
     k: Float[Array, "L B S K E"]
     v: Float[Array, "L B S K E"]
+    shared_k: Float[Array, "L P K E"] | None = None
+    shared_v: Float[Array, "L P K E"] | None = None
 
 
 def empty_cache(config: LanguageConfig, batch: int, length: int, dtype: jnp.dtype) -> KVCache:
     """A cache of zeros for `length` tokens a row."""
     shape = (config.layers, batch, length, config.kv_heads, config.head_width)
     return KVCache(k=jnp.zeros(shape, dtype), v=jnp.zeros(shape, dtype))
+
+
+def write_keys(
+    held_BSKE: Float[Array, "B S K E"],
+    new_BTKE: Float[Array, "B T K E"],
+    at: Int[Array, ""] | Int[Array, " B"] | int,
+) -> Float[Array, "B S K E"]:
+    """The held keys (or values) with new ones from place `at` on, one for all rows or one each."""
+    if jnp.ndim(at) == 0:
+        return jax.lax.dynamic_update_slice_in_dim(held_BSKE, new_BTKE, at, axis=1)
+    write = partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
+    return jax.vmap(write)(held_BSKE, new_BTKE, at)
 
 
 def rotate(
@@ -127,11 +142,12 @@ class DecoderLayer(nnx.Module):
         positions_BT: Int[Array, "B T"],
         layout: Layout,
         cache: KVCache | None,
-        write_at: Int[Array, ""] | int,
+        write_at: Int[Array, ""] | Int[Array, " B"] | int,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
         """One layer. Keys go into this layer's cache [B, S, K, E], if given, from `write_at` on.
 
-        Whole rows (`layout.row`) need no other keys than their own.
+        Whole rows (`layout.row`) need no other keys than their own. With a shared prefix `layout`
+        has its keys first.
         """
         theta = self.config.rope_theta
         y = self.norm1(x_BTD)
@@ -140,13 +156,16 @@ class DecoderLayer(nnx.Module):
         v = rearrange(self.v(y), "B T (K E) -> B T K E", E=self.config.head_width)
         q, k = rotate(q, positions_BT, theta), rotate(k, positions_BT, theta)
         if cache is not None:
-            cache = KVCache(
-                k=jax.lax.dynamic_update_slice_in_dim(cache.k, k, write_at, axis=1),
-                v=jax.lax.dynamic_update_slice_in_dim(cache.v, v, write_at, axis=1),
+            cache = replace(
+                cache, k=write_keys(cache.k, k, write_at), v=write_keys(cache.v, v, write_at)
             )
             if layout.row is None:
                 k, v = cache.k, cache.v
-        x_BTD = x_BTD + self.out(rearrange(attend(q, k, v, layout), "B T H E -> B T (H E)"))
+        if cache is None or cache.shared_k is None or cache.shared_v is None:
+            seen_BTHE = attend(q, k, v, layout)
+        else:
+            seen_BTHE = attend_shared(q, cache.shared_k, cache.shared_v, k, v, layout)
+        x_BTD = x_BTD + self.out(rearrange(seen_BTHE, "B T H E -> B T (H E)"))
         return x_BTD + self._mlp(self.norm2(x_BTD)), cache
 
     def _mlp(self, y_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -197,7 +216,7 @@ class Decoder(nnx.Module):
         positions_BT: Int[Array, "B T"],
         layout: Layout,
         cache: KVCache | None = None,
-        write_at: Int[Array, ""] | int = 0,
+        write_at: Int[Array, ""] | Int[Array, " B"] | int = 0,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
         """Final normed hidden states, and the cache with these tokens written (None without one).
 

@@ -21,8 +21,9 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from tpo_jax.errors import InputError
-from tpo_jax.generation import engine
+from tpo_jax.generation.engine import FRAME_BUCKET
 from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.generation.unshared import generate_each
 from tpo_jax.models.video_lmm import abstract_model
 from tpo_jax.parallel.mesh import MeshConfig, batch_sharding, lay_mesh, mesh_sizes
 from tpo_jax.parallel.rules import pad_vocabulary
@@ -169,13 +170,11 @@ def lower(work: Work, mesh: Mesh) -> tuple[dict[str, int], Any, float]:
 
 
 def lower_generate(work: Work, mesh: Mesh, graph: Any, params: Any, rows: Any) -> Any:
-    """The engine's own function, its prompts spread over the mesh as rows are."""
+    """Prompts that share nothing, spread over the mesh as rows are: the most they can take."""
     config = pad_vocabulary(work.config, mesh)
-    frames = -(-work.frames // engine.FRAME_BUCKET) * engine.FRAME_BUCKET
+    frames = -(-work.frames // FRAME_BUCKET) * FRAME_BUCKET
     visual = (frames * config.tokens_per_frame + 1, config.language.width)
-    generate = jax.jit(
-        inspect.unwrap(engine._generate), static_argnums=(0, 1, 2, 3), keep_unused=True
-    )
+    generate = jax.jit(inspect.unwrap(generate_each), static_argnums=(0, 1, 2, 3), keep_unused=True)
     return generate.lower(
         graph,
         config,

@@ -1,12 +1,17 @@
 """The judge's verdict, and what each filter drops."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_pipelines.curation.filters import reason_to_drop
 from data_pipelines.curation.judge import RuleJudge, Verdict
 from data_pipelines.curation.questions import Candidate
+from data_pipelines.curation.text_rules import TextRules, repeated
+from data_pipelines.errors import InputError
 
 GOOD = Verdict(chosen_better=True, unambiguous=True, chosen_right=True, why="because")
 POOR = Verdict(chosen_better=False, unambiguous=False, chosen_right=False, why="because")
@@ -107,4 +112,65 @@ def test_a_pair_records_the_verdict() -> None:
         "unambiguous": False,
         "chosen_right": False,
         "why": "because",
+        "readable": True,
     }
+
+
+# --------------------------------------------------------------------------------- the two texts
+
+OFF = TextRules(inside=False, fewest=0, most=0, length_ratio=0.0, repeats=0)
+
+
+@pytest.mark.parametrize(
+    ("rules", "chosen", "rejected", "name"),
+    [
+        (OFF, "Yes", "Yes, it is red.", None),
+        (TextRules(), "Yes", "Yes, it is red.", "inside_other"),
+        (TextRules(), "It is red, yes.", "it is RED", "inside_other"),
+        (TextRules(), "It is red", "It is reddish", None),  # words, not letters
+        (TextRules(), "It is red", "it is  red.", "identical"),
+        (TextRules(), "?", "It is red", "too_short"),
+        (replace(OFF, fewest=3), "It is red", "Blue it", "too_short"),
+        (replace(OFF, most=3), "It is red", "It is not red", "too_long"),
+        (replace(OFF, most=3), "It is red", "It is blue", None),
+        (replace(OFF, length_ratio=2.0), "a b c d e", "f g", "lengths_apart"),
+        (replace(OFF, length_ratio=2.0), "a b c d", "f g", None),
+        (TextRules(), "!!!!!!!!!!", "It is red", "repetitive"),
+        (TextRules(), "A red dog.", "a cat and a dog and " * 4 + "a bird", None),
+        (TextRules(), "A red dog.", "a cat and a dog and " * 8, "repetitive"),
+        (OFF, "A red dog.", "a cat and a dog and " * 8, None),
+        (TextRules(), "It cost 10000000000 dollars.", "It was free.", None),
+    ],
+)
+def test_what_the_texts_say(rules: TextRules, chosen: str, rejected: str, name: str | None) -> None:
+    for pair in ((chosen, rejected), (rejected, chosen)):
+        objection = reason_to_drop(*pair, GOOD, texts=rules)
+        assert (objection and objection[0]) == name
+        assert objection == reason_to_drop(*pair, POOR, post_filter=False, texts=rules)
+
+
+@given(
+    unit=st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4),
+    times=st.integers(2, 6),
+    asked=st.integers(2, 6),
+)
+def test_words_in_a_row_are_found(unit: list[str], times: int, asked: int) -> None:
+    found = repeated(" ".join(["x", *unit * times, "y"]), asked)
+    if times >= asked:
+        assert found is not None
+    if len(set(unit)) == len(unit) and times < asked:
+        assert found is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fewest": -1}, "curate.texts.fewest is -1; give 0 or more"),
+        ({"most": 2, "fewest": 3}, "curate.texts.most is 2"),
+        ({"length_ratio": 0.5}, "curate.texts.length_ratio is 0.5"),
+        ({"repeats": 1}, "curate.texts.repeats is 1"),
+    ],
+)
+def test_bounds_that_make_no_sense(changes: dict[str, int], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        TextRules(**changes)  # type: ignore[arg-type]

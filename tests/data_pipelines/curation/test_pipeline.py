@@ -44,6 +44,7 @@ def test_kept_pairs_have_the_right_chosen_answer(world: World, undisturbed: Path
             "unambiguous": True,
             "chosen_right": True,
             "why": f"the captions say: {right}",
+            "readable": True,
         }
         assert (pair.generator, pair.judge) == ("knowing@1", RuleJudge.name)
         assert pair.sampling == SAMPLING
@@ -115,7 +116,11 @@ def test_every_candidate_is_kept_or_dropped_with_a_reason(world: World, undistur
         for video in world.store.videos
     ]
     assert len(set(localized)) == len(localized) == sum(map(len, segments))
-    assert {entry["filter"] for entry in dropped} <= {"ambiguous", "identical"}
+    assert {entry["filter"] for entry in dropped} <= {"ambiguous", "identical", "duplicate"}
+    asked = Counter((pair.video_id, pair.question) for pair in kept)
+    assert set(asked.values()) == {1}
+    again = [entry for entry in dropped if entry["filter"] == "duplicate"]
+    assert again and all(asked[entry["video_id"], entry["question"]] for entry in again)
 
 
 def tampered(question: str, answer: str) -> str:
@@ -166,11 +171,12 @@ def test_without_the_post_filter_only_empty_and_identical_go(world: World, tmp_p
     # Ambiguous questions too are asked, and kept with what the judge said of them.
     judged = {"ambiguous", "chosen_wrong", "rejected_not_worse"}
     assert {entry["filter"] for entry in dropped} & judged == {"ambiguous", "chosen_wrong"}
-    assert {entry["filter"] for entry in all_dropped} == {"empty", "identical"}
+    assert {entry["filter"] for entry in all_dropped} == {"empty", "identical", "duplicate"}
     let_in = {pair.id for pair in all_kept} - {pair.id for pair in kept}
     of_judge = {entry["id"] for entry in dropped if entry["filter"] in judged}
     assert let_in and let_in <= of_judge
-    assert {pair.id for pair in kept} <= {pair.id for pair in all_kept}
+    # Of the same question the first is kept, and that may be one that the judge would drop.
+    assert {(p.video_id, p.question) for p in kept} <= {(p.video_id, p.question) for p in all_kept}
     said = {pair.id: pair.judge_said for pair in all_kept}
     for one in let_in:
         assert not (said[one]["unambiguous"] and said[one]["chosen_right"])

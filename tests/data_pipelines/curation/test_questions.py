@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.curation.filters import reason_to_drop
-from data_pipelines.curation.judge import NoJudge
+from data_pipelines.curation.judge import Judged, NoJudge
 from data_pipelines.curation.questions import Candidate, RuleQuestions, TimeQuestions
 from data_pipelines.synthetic_events import (
     COLOURS,
@@ -216,7 +216,8 @@ def test_when_something_is_shown_can_be_asked_of_any_video() -> None:
 
 def test_nobody_judges_and_the_pair_says_so() -> None:
     (story,) = TimeQuestions().comprehensive([], 1, rng_of(0))
-    verdict = NoJudge().judge(story, "A dog.", "A cat.")
+    judged = Judged(candidate=story, chosen="A dog.", rejected="A cat.")
+    (verdict,) = NoJudge().judge_all([judged])
     assert reason_to_drop("A dog.", "A cat.", verdict) is None
     assert "nobody judged" in verdict.why
     dropped = reason_to_drop("A dog.", "A dog.", verdict)

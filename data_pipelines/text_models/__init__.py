@@ -1,0 +1,1 @@
+"""Language models that are asked in writing: who writes questions and judges answers."""
