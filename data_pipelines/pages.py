@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_pipelines import page_marks
+from data_pipelines import page_counts, page_marks
 from data_pipelines.errors import InputError
 
 # Told apart by colour-blind eyes, and strong enough on white and on black.
@@ -181,6 +181,22 @@ class Page:
                 parts.append(_bar(group, value, guess, colour))
         self._figure("".join([*parts, "</div>"]), caption)
 
+    def counts(
+        self, groups: Sequence[str], series: Mapping[str, Sequence[int]], caption: str = ""
+    ) -> None:
+        """Adds bars of counts, one for each series in each group; the largest fills the width."""
+        colours = _colours(series)
+        legend = _legend(colours) if len(colours) > 1 else ""
+        self._figure(legend + page_counts.count_bars(groups, series, colours), caption)
+
+    def funnel(self, steps: Sequence[tuple[str, int, int]], caption: str = "") -> None:
+        """Adds bars that grow shorter; a step is (its name, how many are left, how many went)."""
+        self._figure(page_counts.funnel_bars(steps, PALETTE[0]), caption)
+
+    def differences(self, title: str, text: str, other_title: str, other: str) -> None:
+        """Adds two texts beside each other; words that the other has not are marked."""
+        self._parts.append(page_counts.differences(title, text, other_title, other))
+
     def contact_sheet(
         self,
         frames: np.ndarray,
@@ -226,7 +242,7 @@ class Page:
         # The policy forbids the browser to load anything that is not in the file.
         marks = bool(self._marks)
         scripts = f"; {page_marks.script_policy()}" if marks else ""
-        style = _STYLE + page_marks.STYLE if marks else _STYLE
+        style = _STYLE + page_counts.STYLE + (page_marks.STYLE if marks else "")
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -88,15 +88,19 @@ def count_rows(rows: Sequence[Row], tokenizer: Tokenizer | None = None) -> PairC
     found = Counter(find_useless(rows, tokenizer).values())
     lengths = [[_length(text, tokenizer) for text in (row.chosen, row.rejected)] for row in rows]
     both = [(one, other) for one, other in lengths if other is not None]
-    pairs = [(_words(row.chosen), _words(row.rejected)) for row in rows if row.rejected is not None]
+    pairs = [
+        (split_words(row.chosen), split_words(row.rejected))
+        for row in rows
+        if row.rejected is not None
+    ]
     return PairCounts(
         rows=len(rows),
         videos=len({row.video_key for row in rows}),
         without_rejected=len(rows) - len(both),
         granularity=_ranked(row.granularity or NOT_TOLD for row in rows),
         unit="words" if tokenizer is None else "tokens",
-        chosen=_lengths([one for one, _ in lengths if one is not None]),
-        rejected=_lengths([other for _, other in lengths if other is not None]),
+        chosen=measure_lengths([one for one, _ in lengths if one is not None]),
+        rejected=measure_lengths([other for _, other in lengths if other is not None]),
         chosen_longer=sum(one > other for one, other in both if one is not None),
         rejected_longer=sum(one < other for one, other in both if one is not None),
         duplicates=found["duplicate"],
@@ -138,21 +142,23 @@ def _tokens(text: str, tokenizer: Tokenizer) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
+    """The words that lengths are counted in, without case and signs."""
     return re.findall(r"\w+", text.casefold())
 
 
 def _length(text: str | None, tokenizer: Tokenizer | None) -> int | None:
     if text is None:
         return None
-    return len(_words(text) if tokenizer is None else _tokens(text, tokenizer))
+    return len(split_words(text) if tokenizer is None else _tokens(text, tokenizer))
 
 
 def _inside(part: list[str], whole: list[str]) -> bool:
     return bool(part) and part != whole and f" {' '.join(part)} " in f" {' '.join(whole)} "
 
 
-def _lengths(values: list[int]) -> Lengths:
+def measure_lengths(values: list[int]) -> Lengths:
+    """The lengths, all 0 where there are none."""
     if not values:
         return Lengths(least=0, middle=0.0, most=0, mean=0.0, histogram={})
     # Numbers of the same bit length: 0, 1, 2 to 3, 4 to 7 and so on.

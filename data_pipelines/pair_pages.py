@@ -39,12 +39,14 @@ def show_pair(
     whole = train_frames(len(info.times_F), shown).tolist()
     chosen, rejected = f"chosen: {pair.chosen}", f"rejected: {pair.rejected}"
     if pair.rejected is None:
-        _show(page, store, pair, pair.chosen_frames or whole, f"answer: {pair.chosen}", most)
+        show_frames(
+            page, store, pair.video_id, pair.chosen_frames or whole, f"answer: {pair.chosen}", most
+        )
     elif not pair.chosen_frames and not pair.rejected_frames:
-        _show(page, store, pair, whole, f"{chosen}\n{rejected}", most)
+        show_frames(page, store, pair.video_id, whole, f"{chosen}\n{rejected}", most)
     else:
-        _show(page, store, pair, pair.chosen_frames or whole, chosen, most)
-        _show(page, store, pair, pair.rejected_frames or whole, rejected, most)
+        show_frames(page, store, pair.video_id, pair.chosen_frames or whole, chosen, most)
+        show_frames(page, store, pair.video_id, pair.rejected_frames or whole, rejected, most)
 
 
 def marking_page(
@@ -75,18 +77,23 @@ def marking_page(
     return page
 
 
-def _show(
+def show_frames(
     page: Page,
     store: FrameStore,
-    pair: Pair,
+    video_id: str,
     positions: list[int],
     caption: str,
-    most: int | None,
+    most: int | None = None,
 ) -> None:
+    """Adds stored frames of a video with their times, `most` of them at most, uniform over them.
+
+    Raises:
+      InputError: the video or a frame is not in the store.
+    """
     if most is not None:
         positions = spread(positions, most).tolist()
-    times_F = store.info(pair.video_id).times_F
+    times_F = store.info(video_id).times_F
     # A position that is not there is refused by the store, which names it, before its time is read.
-    frames = store.frames(pair.video_id, positions)
+    frames = store.frames(video_id, positions)
     labels = [f"{times_F[position]:.1f} s" for position in positions]
     page.contact_sheet(frames, labels, caption=caption)
