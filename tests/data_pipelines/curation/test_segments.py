@@ -41,3 +41,19 @@ def test_every_frame_is_in_one_segment(frames: int, fps: float, seconds: float) 
         assert 0.5 * seconds - 1e-9 <= lengths[0] <= 1.5 * seconds + 1e-9
     else:
         assert len(segments) == 1
+
+
+def test_shots_begin_where_the_picture_changes() -> None:
+    times_F = np.arange(60) * 0.5  # 30 s
+    changes_F = np.zeros(60)
+    changes_F[[10, 11, 40, 59]] = 0.5  # 5.0, 5.5 (too soon after), 20.0, 29.5 (too near the end)
+    found = shot_segments(times_F, changes_F, 30.0, 6.0, 0.15)
+    assert found[0] == (0.0, 5.0) and found[-1][1] == 30.0
+    assert {start for start, _ in found} >= {0.0, 5.0, 20.0}
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(found))
+    assert all(3.0 <= end - start <= 9.0 for start, end in found)
+
+
+def test_without_a_change_shots_are_uniform() -> None:
+    times_F = np.arange(60) * 0.5
+    assert shot_segments(times_F, np.zeros(60), 30.0, 6.0, 0.15) == uniform_segments(30.0, 6.0)
