@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
             "videos": "videos/web",  # ours: your own; the paper has 8,000 crawled by keyword
             "checkpoint": "checkpoints/LongVA-7B",  # paper
             "mixture": (),  # ours: files of pairs instead of those of the run
+            "frames_dir": "",  # ours
             "seed": 0,  # ours
             "workers": 8,  # ours
             "train_frames": 32,  # paper

@@ -7,22 +7,20 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipelines.answers import keep_answers, read_answers
-from data_pipelines.artefacts import file_sha256, fingerprint, read_manifest
-from data_pipelines.curation.candidates import AnyQuestions, TextQuestions
-from data_pipelines.curation.config import ROLES
-from data_pipelines.curation.given import read_given
-from data_pipelines.curation.judge import Judge, NoJudge, RuleJudge
-from data_pipelines.curation.pipeline import Curator, TextJudge, curate
-from data_pipelines.curation.questions import RuleQuestions, TimeQuestions
-from data_pipelines.errors import InputError
+from data_pipelines.artefacts import file_sha256, fingerprint, read_manifest, write_text
+from data_pipelines.curation.pipeline import Curator, curate
+from data_pipelines.curation.report import curation_page, read_curation
 from data_pipelines.frames import FrameStore
-from data_pipelines.text_models.endpoint import Endpoint
-from data_pipelines.text_models.text_model import PolicyText, TextModel
+from data_pipelines.text_models.text_model import PolicyText
 from tpo_jax.api import checkpoint_images, load
 from tpo_jax.cli.answering import make_answerer
+from tpo_jax.cli.curation_cost import curation_cost, told_cost
 from tpo_jax.cli.frames import open_frames
+from tpo_jax.cli.planned_model import find_model
+from tpo_jax.cli.players import Players
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
+from tpo_jax.planning.hardware import parse_slice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,21 +32,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '"video" (its name in the frame store), "question" and "answer"; for SFT alone '
         "(config.loss.dpo_weight=0)",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many calls, visual tokens, chip-hours and how much money it takes at most",
+    )
+    parser.add_argument(
+        "--topology",
+        metavar="SLICE",
+        default="v5e:1x1",
+        help="the chips that --dry-run counts hours for, named as for `tpo plan` "
+        "(default: %(default)s)",
+    )
     parser.epilog = (
         "Reads RUN_DIR/frames and the checkpoint, writes RUN_DIR/pairs: pairs.jsonl, dropped.jsonl "
         "with the reason for each, captions.jsonl, and a manifest with the counts. What was "
         "captioned, asked, answered and judged is kept in RUN_DIR/curation: killed and run again, "
-        "it goes on where it was, and with another judge nothing else is done again."
+        "it goes on where it was, and with another judge nothing else is done again. "
+        "RUN_DIR/curation.html shows what came of it."
     )
 
 
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     settings = read_settings(config)
-    if args.answers is None:
+    if args.dry_run:
+        tell_cost(settings, args.topology)
+    elif args.answers is None:
         make_pairs(settings)
     else:
         take_answers(settings, Path(args.answers))
+
+
+def tell_cost(settings: RunConfig, topology: str) -> None:
+    """What curation takes at most. Neither weights nor videos are read.
+
+    Raises:
+      InputError: there is no frame store for the config, or no such slice or model.
+    """
+    store = FrameStore.open(settings.folder("frames"))
+    model = find_model(None, settings.checkpoint)
+    cost = curation_cost(
+        settings.curate,
+        store,
+        model.config,
+        answer_tokens=settings.sampling.max_new_tokens,
+        chip=parse_slice(topology).chip,
+    )
+    print(model.said)
+    for line in told_cost(cost, topology):
+        print(line)
 
 
 def take_answers(settings: RunConfig, path: Path) -> None:
@@ -117,66 +150,10 @@ def make_pairs(settings: RunConfig) -> None:
     for line in players.told():
         print(line)
     print(summary(out))
-
-
-class Players:
-    """Who captions, asks and judges, as the config says."""
-
-    def __init__(self, settings: RunConfig, store: FrameStore, policy: PolicyText):
-        """Args: the config, the frames that are asked about, and the model as writer of texts."""
-        self._config = settings.curate
-        self._store = store
-        self._policy = policy
-        self._work = settings.folder("curation")
-        self._endpoints: dict[str, Endpoint] = {}
-
-    def text_model(self, role: str) -> TextModel:
-        """Who plays a role: the policy or an endpoint; one object an endpoint, for its cache."""
-        assert role in ROLES
-        config = self._config.endpoint_of(role)
-        if config is None:
-            return self._policy
-        asked = fingerprint(as_json(config))
-        if asked not in self._endpoints:
-            cache = self._work / f"endpoint-{asked}.jsonl"
-            self._endpoints[asked] = Endpoint(config, cache, self._store)
-        return self._endpoints[asked]
-
-    def maker(self) -> AnyQuestions:
-        """Who asks. InputError for a file that is none."""
-        asker = self._config.questions
-        if asker == "rules":
-            return RuleQuestions()
-        if asker == "time":
-            return TimeQuestions()
-        if asker == "file":
-            if not self._config.questions_file:
-                raise InputError(
-                    "curate.questions is 'file' but curate.questions_file is empty; name the file "
-                    "of questions, or set curate.questions to 'policy' or an endpoint"
-                )
-            return read_given(Path(self._config.questions_file), self._store)
-        return TextQuestions(model=self.text_model("questions"))
-
-    def judge(self) -> Judge | TextJudge:
-        """Who judges."""
-        if self._config.judge == "rules":
-            return RuleJudge()
-        if self._config.judge == "none":
-            return NoJudge()
-        return TextJudge(model=self.text_model("judge"))
-
-    def told(self) -> list[str]:
-        """A line on what each endpoint was asked in this run, and what that cost."""
-        lines = []
-        for endpoint in self._endpoints.values():
-            usage = endpoint.usage
-            lines.append(
-                f"{endpoint.name}: {usage.requests} requests ({usage.failures} failed), "
-                f"{usage.from_cache} answers from the cache, {usage.tokens_in} tokens in, "
-                f"{usage.tokens_out} out, cost {endpoint.cost:.4f}"
-            )
-        return lines
+    page = curation_page(f"Curation: {out}", read_curation(out), store)
+    path = Path(settings.run_dir) / "curation.html"
+    write_text(path, page.render())
+    print(f"page: {path}")
 
 
 def summary(out: Path) -> str:

@@ -61,6 +61,10 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         module="tpo_jax.cli.train", summary="train the policy on the pairs; continues a killed run"
     ),
+    "loop": Verb(
+        module="tpo_jax.cli.loop",
+        summary="rounds of self-training: the policy of one round curates the next",
+    ),
     "plan": Verb(
         module="tpo_jax.cli.plan",
         summary="say what a step takes on TPU slices: memory, time and cost, with no TPU",

@@ -79,13 +79,15 @@ class RunConfig:
     """One run. `train_frames` frames, uniform over the whole video, are shown for both answers.
 
     `mixture` names files of pairs to train on instead of those in RUN_DIR/pairs
-    (`data_pipelines/mixture.py`).
+    (`data_pipelines/mixture.py`). `frames_dir` is a frame store that several runs share, instead of
+    RUN_DIR/frames.
     """
 
     run_dir: str
     videos: str
     checkpoint: str
     mixture: tuple[str, ...] = ()
+    frames_dir: str = ""
     seed: int
     workers: int
     train_frames: int
@@ -103,6 +105,8 @@ class RunConfig:
 
     def folder(self, artefact: str) -> Path:
         """Where this run keeps `frames`, `pairs`, `reference`, `train`, `eval`, `export`."""
+        if artefact == "frames" and self.frames_dir:
+            return Path(self.frames_dir)
         return Path(self.run_dir) / artefact
 
 

@@ -130,7 +130,9 @@ def test_negatives_by_hand() -> None:
         number // 2 for number in sides.rejected[::2].tolist()
     }
     near = scene(segment=(4.0, 6.0))
-    sides = make_sides("irrelevant", Scene(**(vars(near) | {"chosen": np.arange(8, 12)})), config, 0)
+    sides = make_sides(
+        "irrelevant", Scene(**(vars(near) | {"chosen": np.arange(8, 12)})), config, 0
+    )
     assert not isinstance(sides, str) and sides.made_with == {"seed": 0, "margin_seconds": 2.0}
     expected = irrelevant(TIMES, (4.0, 6.0), 4, 2.0)
     assert expected is not None and np.array_equal(sides.rejected, expected.rejected)

@@ -1,5 +1,6 @@
 """Segments: equal, without a gap, about as long as asked for."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.curation.segments import uniform_segments
+from data_pipelines.curation.segments import shot_segments, uniform_segments
 from data_pipelines.sampling import inside
 
 
