@@ -25,7 +25,9 @@ class Loopback:
 
 
 @contextmanager
-def serve(reply: Callable[[str], str], faults: Sequence[Any] = ("",)) -> Iterator[Loopback]:
+def serve(
+    reply: Callable[[str], str], faults: Sequence[Any] = ("",), port: int = 0
+) -> Iterator[Loopback]:
     """Answers with `reply(prompt)`, but for the faults that come round: a status, "slow", "cut",
     "garbage"; "" is none."""
     lock, coming = threading.Lock(), cycle(faults)
@@ -82,7 +84,7 @@ def serve(reply: Callable[[str], str], faults: Sequence[Any] = ("",)) -> Iterato
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     told.url = f"http://127.0.0.1:{server.server_port}/v1"
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,0 +1,151 @@
+"""`tpo curate` with a language model behind an endpoint, over made and real videos; its cost."""
+
+import json
+import shutil
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_pipelines.answering import Answer, Request
+from data_pipelines.pairs import read_pairs
+from data_pipelines.synthetic import write_videos
+from tests.data_pipelines.text_models.loopback import Loopback, serve
+from tpo_jax.api import StoreAnswerer
+from tpo_jax.cli.config import load_config
+from tpo_jax.cli.curate import make_pairs
+from tpo_jax.cli.loop import round_settings
+from tpo_jax.cli.main import main
+from tpo_jax.cli.settings import RunConfig, read_settings
+
+pytest.importorskip("openai")
+REAL = Path(__file__).parents[2].parent / "shared" / "videos" / "dc_demo.mp4"
+FAULTS = ["", 429, "", "", "cut", "", 500, "", "garbage", ""]
+QUESTIONS = ("Which way do the red shapes move?", "What comes first in the video?")
+
+
+def reply(prompt: str) -> str:
+    """Captions, questions and verdicts, by what is asked."""
+    mood = zlib.crc32(prompt.encode())
+    if "Answer 1:" in prompt:
+        verdict = {"better": True, "unambiguous": mood % 4 > 0, "right": True, "why": "so it is"}
+        return json.dumps(verdict)
+    if '"question"' in prompt:
+        asked = f"{QUESTIONS[mood % 2]} ({mood % 97})"
+        return "None" if mood % 5 == 0 else json.dumps({"question": asked, "answer": "Up."})
+    return "Shapes of some colour move."
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with the frames of two made videos, and of a real one where it is at hand."""
+    root = tmp_path_factory.mktemp("curate")
+    write_videos(root / "videos", root / "truth.json", count=2, events=(4, 4), seed=5)
+    if REAL.exists():
+        shutil.copy(REAL, root / "videos")
+    assert main(["frames", *options(root, ""), f"--config.videos={root}/videos"]) == 0
+    return root
+
+
+def options(root: Path, url: str, **changes: Any) -> list[str]:
+    told = {
+        "run_dir": root,
+        "workers": 1,
+        "frames.max_frames": 24,
+        "curate.captioner": "endpoint",
+        "curate.questions": "endpoint",
+        "curate.judge": "endpoint",
+        "curate.comprehensive_per_video": 2,
+        "curate.endpoint.base_url": url,
+        "curate.endpoint.model": "small",
+        "curate.endpoint.backoff": 0.01,
+        "curate.endpoint.price_in": 1.0,
+        "mesh.data": 8,
+        "mesh.fsdp": 1,
+    }
+    return [f"--config.{key}={value}" for key, value in (told | changes).items()]
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a run in the middle."""
+
+
+def settings_of(stored: Path, run_dir: Path, server: Loopback) -> RunConfig:
+    overrides = options(run_dir, server.url, frames_dir=f"{stored}/frames")
+    return read_settings(load_config("demo", overrides))
+
+
+def test_kills_and_errors_over_real_and_made_videos(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, left = StoreAnswerer.answer, [10**6]
+
+    def failing(self: Any, video_id: str, requests: Sequence[Request]) -> list[Answer]:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return answer(self, video_id, requests)
+
+    monkeypatch.setattr(StoreAnswerer, "answer", failing)
+    with serve(reply) as server:
+        make_pairs(settings_of(stored, tmp_path / "plain", server))
+        plain = len(server.prompts)
+    # The same address: it is part of what the pairs are made from.
+    with serve(reply, FAULTS, port=int(server.url.split(":")[2].split("/")[0])) as server:
+        for killed_at in (1, 2):
+            left[0] = killed_at
+            with pytest.raises(Killed):
+                make_pairs(settings_of(stored, tmp_path / "killed", server))
+        left[0] = 10**6
+        make_pairs(settings_of(stored, tmp_path / "killed", server))
+        assert len(server.prompts) == plain  # nothing that was answered is asked again
+        assert server.frames and server.requests > len(server.prompts)
+    for name in ("pairs.jsonl", "dropped.jsonl", "captions.jsonl", "manifest.json"):
+        one, other = (tmp_path / run / "pairs" / name for run in ("plain", "killed"))
+        assert one.read_bytes() == other.read_bytes(), name
+    pairs = read_pairs(tmp_path / "plain" / "pairs" / "pairs.jsonl")
+    assert pairs and all(pair.judge.startswith("written 1 by small@") for pair in pairs)
+    page = (tmp_path / "killed" / "curation.html").read_text()
+    assert "so it is" in page and "declined" in page
+
+
+def test_a_dry_run_tells_the_cost_and_asks_nobody(
+    stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["curate", "--dry-run", *options(stored, "http://127.0.0.1:9/v1")]
+    assert main([*arguments, "--topology=v5e:2x2"]) == 0
+    said = capsys.readouterr().out
+    for text in ("videos; calls at most:", "visual tokens encoded", "chip-hours", "v5e:2x2"):
+        assert text in said
+    assert "go to an endpoint" in said and "at most by the prices" in said
+    assert not (stored / "pairs").exists() and not (stored / "curation").exists()
+    assert main([*arguments, "--topology=v5e:7x7x7"]) == 2
+    assert "v5e:7x7x7" in capsys.readouterr().err
+
+
+def test_each_round_begins_with_what_the_one_before_exported(tmp_path: Path) -> None:
+    settings = read_settings(load_config("demo", [f"--config.run_dir={tmp_path}"]))
+    rounds = list(round_settings(settings, 3))
+    assert [each.curate.round for each in rounds] == [0, 1, 2]
+    assert [Path(each.run_dir).name for each in rounds] == ["round_0", "round_1", "round_2"]
+    assert rounds[0].checkpoint == settings.checkpoint
+    for before, after in zip(rounds, rounds[1:], strict=False):
+        assert after.checkpoint == str(before.folder("export"))
+    assert {each.folder("frames") for each in rounds} == {tmp_path / "frames"}
+    assert len({each.curate.seed for each in rounds}) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rounds=0"], "--rounds=0: must be 1 or more"),
+        (["--rounds=1", '--config.mixture=("a.jsonl",)'], "config.mixture names pairs"),
+    ],
+)
+def test_a_loop_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(["loop", *arguments, f"--config.run_dir={tmp_path}"]) == 2
+    assert said in capsys.readouterr().err
