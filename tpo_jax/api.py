@@ -133,7 +133,9 @@ class Answerer:
         sampling: SamplingConfig,
         compute_dtype: str = "float32",
         seed: int = 0,
+        mesh: Mesh | None = None,
     ):
+        """Args: a model, on `mesh` where there is one; how it is asked, and how it draws."""
         self._model = model
         self._prompts = prompts
         self._seed = seed
@@ -144,6 +146,7 @@ class Answerer:
             cast(model.params, jnp.dtype(compute_dtype)),
             end_token=self._end,
             sampling=sampling,
+            mesh=mesh,
         )
 
     def answer_frames(

@@ -13,7 +13,7 @@ from data_pipelines.curation.report import curation_page, read_curation
 from data_pipelines.frames import FrameStore
 from data_pipelines.text_models.text_model import PolicyText
 from tpo_jax.api import checkpoint_images, load
-from tpo_jax.cli.answering import make_answerer
+from tpo_jax.cli.answering import answering_mesh, make_answerer
 from tpo_jax.cli.curation_cost import curation_cost, told_cost
 from tpo_jax.cli.frames import open_frames
 from tpo_jax.cli.planned_model import find_model
@@ -107,7 +107,8 @@ def take_answers(settings: RunConfig, path: Path) -> None:
 
 def make_pairs(settings: RunConfig) -> None:
     """Curate the run's frames into RUN_DIR/pairs."""
-    model = load(settings.checkpoint)
+    mesh = answering_mesh(settings)
+    model = load(settings.checkpoint, mesh=mesh)
     store = open_frames(settings, model.images, "curate")
     config = settings.curate
     answered_with = {
@@ -120,7 +121,7 @@ def make_pairs(settings: RunConfig) -> None:
     }
     out = settings.folder("pairs")
     identity = fingerprint(answered_with)
-    answerer = make_answerer(settings, model, store)
+    answerer = make_answerer(settings, model, store, mesh)
     players = Players(settings, store, PolicyText(answerer, identity))
     maker, judge = players.maker(), players.judge()
     made_from = answered_with | {

@@ -9,17 +9,20 @@ an answer that has ended.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from tpo_jax.generation import slots as slots_of
 from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.generation.slots import Prefix
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig
+from tpo_jax.parallel.mesh import BATCH_AXES, ways_of
 
 FRAME_BUCKET = 32  # frames are encoded in multiples of this, so that few shapes are compiled
 ROWS = 8  # slots
@@ -65,13 +68,28 @@ class Engine:
         end_token: int,
         sampling: SamplingConfig,
         rows: int = ROWS,
+        mesh: Mesh | None = None,
     ):
+        """Args: the model, what ends an answer, how answers are drawn, and how many at once.
+
+        With a mesh, `params` lie on it by `parallel.rules`; frames are encoded over all of its
+        devices, slots lie over its batch axes (there are as many more as make that even), and heads
+        over `tensor`.
+        """
         self.config = config
         self.params = params
         self.sampling = sampling
         self._graph = graph
         self._end_token = end_token
-        self._rows = rows
+        self._rows = (
+            rows
+            if mesh is None
+            else -(-rows // ways_of(mesh, BATCH_AXES)) * ways_of(mesh, BATCH_AXES)
+        )
+        self._mesh = mesh
+
+    def _on_mesh(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
 
     def encode(self, frames_FHWC: np.ndarray) -> Float[Array, "M D"]:
         """Visual tokens of all frames (uint8 [F, S, S, 3]) in one sequence, M = F' * N + 1.
@@ -81,7 +99,8 @@ class Engine:
         """
         pad = -len(frames_FHWC) % FRAME_BUCKET
         padded = np.pad(frames_FHWC, ((0, pad), (0, 0), (0, 0), (0, 0)))
-        return slots_of.encode(self._graph, self.params, padded)
+        with self._on_mesh():
+            return slots_of.encode(self._graph, self.params, padded)
 
     def visual_index(self, positions_F: np.ndarray, stored_frames: int) -> np.ndarray:
         """Where the tokens of the frames at `positions` lie in what `encode` gave; int32 [M']."""
@@ -95,7 +114,8 @@ class Engine:
 
     def prefill(self, visual_MD: Float[Array, "M D"], row: dict[str, np.ndarray]) -> Prefix:
         """What all prompts of a call of `answer` begin with, a `prompt_row`."""
-        return slots_of.prefill(self._graph, self.config, self.params, visual_MD, row)
+        with self._on_mesh():
+            return slots_of.prefill(self._graph, self.config, self.params, visual_MD, row)
 
     def answer(
         self,
@@ -113,6 +133,12 @@ class Engine:
           chunk: tokens between two looks at what is done.
           listener: told of every answer after each chunk.
         """
+        with self._on_mesh():
+            return self._answer(prefix, asks, chunk, listener)
+
+    def _answer(
+        self, prefix: Prefix, asks: Sequence[Ask], chunk: int, listener: Listener | None
+    ) -> list[Said]:
         dtype = prefix.k.dtype
         suffix = len(asks[0].row["tokens"])
         slots = slots_of.empty_slots(self.config, self.sampling, self._rows, suffix, dtype)

@@ -17,6 +17,7 @@ from tpo_jax.attention import PAD_BRANCH, PROMPT_BRANCH, Layout, row_layout
 from tpo_jax.generation.sampling import SamplingConfig, choose, logprob_of
 from tpo_jax.models.language import KVCache, empty_cache
 from tpo_jax.models.video_lmm import Params, VideoLMM, VideoLMMConfig
+from tpo_jax.parallel.mesh import constrain_cache
 
 # A shared key comes before every own one.
 BEFORE_ALL = -1
@@ -49,6 +50,7 @@ class Slots:
     temperature_B: Float[Array, " B"]
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def empty_slots(
     config: VideoLMMConfig, sampling: SamplingConfig, rows: int, suffix: int, dtype: jnp.dtype
 ) -> Slots:
@@ -57,7 +59,7 @@ def empty_slots(
     length = suffix + new
     own = jnp.arange(length) >= suffix  # places of the answer; the prompt's are set by `admit`
     return Slots(
-        cache=empty_cache(config.language, rows, length, dtype),
+        cache=_laid(empty_cache(config.language, rows, length, dtype)),
         branch_BS=jnp.broadcast_to(jnp.where(own, PROMPT_BRANCH, PAD_BRANCH), (rows, length)),
         place_B=jnp.full(rows, suffix, jnp.int32),
         position_B=jnp.zeros(rows, jnp.int32),
@@ -104,7 +106,8 @@ def prefill(
     assert cache is not None
     branch_P = row["branch"]
     length = jnp.sum(branch_P != PAD_BRANCH)
-    return Prefix(k=cache.k[:, 0], v=cache.v[:, 0], branch_P=branch_P, length=length)
+    k, v = constrain_cache(cache.k[:, 0], rows=False), constrain_cache(cache.v[:, 0], rows=False)
+    return Prefix(k=k, v=v, branch_P=branch_P, length=length)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
@@ -136,7 +139,7 @@ def admit(
     key = jax.random.key(seed)
     fresh = replace(
         slots,
-        cache=jax.tree.map(put, slots.cache, _without(own)),
+        cache=_laid(jax.tree.map(put, slots.cache, _without(own))),
         branch_BS=slots.branch_BS.at[slot].set(branch_S),
         place_B=slots.place_B.at[slot].set(suffix),
         position_B=slots.position_B.at[slot].set(positions_1T[0, -1]),
@@ -186,7 +189,7 @@ def decode(
         active_B = ~slots.done_B
         slots = replace(
             slots,
-            cache=_without(cache),
+            cache=_laid(_without(cache)),
             place_B=jnp.where(active_B, slots.place_B + 1, slots.place_B),
             position_B=jnp.where(active_B, position_B, slots.position_B),
         )
@@ -194,6 +197,11 @@ def decode(
         return step + 1, _say(slots, logits_BV, active_B, end_token, sampling)
 
     return jax.lax.while_loop(unfinished, one, (jnp.int32(0), slots))[1]
+
+
+def _laid(cache: KVCache) -> KVCache:
+    """On a mesh: rows over its batch axes, heads over `tensor`, the same after every step."""
+    return jax.tree.map(constrain_cache, cache)
 
 
 def _say(

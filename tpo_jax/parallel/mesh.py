@@ -205,6 +205,11 @@ def constrain_second(x: jax.Array, axes: str | tuple[str, ...]) -> jax.Array:
     return _constrain(x, (), axes)
 
 
+def constrain_cache(x: jax.Array, *, rows: bool = True) -> jax.Array:
+    """The same for keys or values [L, B, S, K, E] ([L, S, K, E] without `rows`), by rows and heads."""
+    return _constrain(x, (), *((BATCH_AXES,) if rows else ()), (), "tensor")
+
+
 def frame_ways() -> int:
     """Over how many devices `constrain_frames` spreads frames; 1 where no mesh is set."""
     mesh = jax.sharding.get_abstract_mesh()
