@@ -147,8 +147,8 @@ def told_cost(cost: CurationCost, topology: str) -> list[str]:
     lines = [
         f"{cost.videos:,} videos; calls at most: {stages}",
         f"{cost.visual_tokens:,} visual tokens encoded, {cost.prefill_tokens:,} prefilled",
-        f"about {cost.chip_hours:.2g} chip-hours on {topology}, modelled, not measured, as if chips "
-        "shared the work without waiting for each other",
+        f"about {cost.chip_hours:.2g} chip-hours on {topology}, modelled, not measured, as if "
+        "chips shared the work without waiting for each other",
     ]
     if cost.endpoint_calls:
         money = "no prices in config.curate.endpoint"
