@@ -206,7 +206,7 @@ def constrain_second(x: jax.Array, axes: str | tuple[str, ...]) -> jax.Array:
 
 
 def constrain_cache(x: jax.Array, *, rows: bool = True) -> jax.Array:
-    """The same for keys or values, [L, B, S, K, E] or without `rows` [L, S, K, E]: rows and heads."""
+    """The same for keys or values [L, B, S, K, E]; without `rows` [L, S, K, E], a prefix."""
     return _constrain(x, (), *((BATCH_AXES,) if rows else ()), (), "tensor")
 
 
