@@ -150,7 +150,9 @@ def _irrelevant(scene: Scene, config: NegativeConfig, rng: np.random.Generator) 
 def _incomplete(scene: Scene, config: NegativeConfig, rng: np.random.Generator) -> Rejected:
     count = scene.sparse
     if config.sparse_ratio is not None:
-        count = max(1, round(config.sparse_ratio * len(scene.chosen)))
+        # At least one, and one less than all.
+        count = round(config.sparse_ratio * len(scene.chosen))
+        count = max(1, min(count, len(scene.chosen) - 1))
     made_with = {"pick": config.sparse_pick, "frames": count}
     if config.sparse_pick == "even" or count >= len(scene.chosen):
         return spread(scene.chosen, count), made_with
