@@ -317,8 +317,7 @@ def curate(
         group = videos[first : first + curator.videos_at_once]
         for outcome in curator.curate_videos(group, work):
             outcomes.append(outcome)
-            kept = sum(len(one.kept) for one in outcomes)
-            progress(len(outcomes), len(videos), f"{kept} pairs")
+            progress(len(outcomes), len(videos), told_yield(outcomes))
     candidates = [pair for outcome in outcomes for pair in outcome.kept]
     dropped = [pair for outcome in outcomes for pair in outcome.dropped]
     pairs, surplus = choose_mix(candidates, curator.config)
@@ -347,6 +346,14 @@ def curate(
             candidates=len(candidates) + len(dropped) - len(surplus),
             dropped=dict(counts),
         )
+
+
+def told_yield(outcomes: Sequence[Outcome]) -> str:
+    """How many pairs of how many candidates so far, and what dropped most of the others."""
+    kept = sum(len(one.kept) for one in outcomes)
+    gone = Counter(entry["filter"] for one in outcomes for entry in one.dropped)
+    most = ", ".join(f"{count} {name}" for name, count in gone.most_common(2))
+    return f"{kept} pairs of {kept + gone.total()}" + (f" ({most})" if most else "")
 
 
 def _lines(entries: Sequence[dict[str, Any]]) -> str:

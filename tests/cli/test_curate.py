@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from data_pipelines.answering import Answer, Request
+from data_pipelines.artefacts import read_manifest
 from data_pipelines.pairs import read_pairs
 from data_pipelines.synthetic import write_videos
 from tests.data_pipelines.text_models.loopback import Loopback, serve
@@ -149,3 +150,30 @@ def test_a_loop_that_cannot_be(
 ) -> None:
     assert main(["loop", *arguments, f"--config.run_dir={tmp_path}"]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_rounds_and_one_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_videos(tmp_path / "videos", tmp_path / "truth.json", count=8, events=(5, 6), seed=2)
+    arguments = [
+        "loop",
+        f"--config.run_dir={tmp_path}/run",
+        f"--config.videos={tmp_path}/videos",
+        "--config.workers=1",
+        "--config.train.steps=2",
+        "--config.train.batch_pairs=8",
+        "--config.curate.pairs=16",
+        "--config.mesh.data=8",
+        "--config.mesh.fsdp=1",
+    ]
+    assert main([*arguments, "--rounds=1"]) == 0
+    first = (tmp_path / "run" / "round_0" / "train" / "manifest.json").read_bytes()
+    assert main([*arguments, "--rounds=2"]) == 0
+    assert (tmp_path / "run" / "round_0" / "train" / "manifest.json").read_bytes() == first
+    for number in range(2):
+        pairs = read_pairs(tmp_path / "run" / f"round_{number}" / "pairs" / "pairs.jsonl")
+        assert pairs and {pair.round for pair in pairs} == {number}
+    # The second round's answers are those of what the first exported.
+    exported = read_manifest(tmp_path / "run" / "round_1" / "pairs", "pairs")["made_from"]["model"]
+    assert {pair.generator for pair in pairs} == {f"export@{exported}"}
+    assert "round 1: " in capsys.readouterr().out

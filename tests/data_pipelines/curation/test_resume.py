@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from data_pipelines.artefacts import read_manifest
 from data_pipelines.curation import pipeline
 from data_pipelines.errors import InputError
-from data_pipelines.pairs import read_pairs
 from data_pipelines.synthetic_events import DESCRIBE
 from tests.data_pipelines.curation.knowing_model import (
     CONFIG,
@@ -59,7 +59,10 @@ def test_killed_between_videos_and_run_again(
     assert asked == [video for video in world.store.videos for _ in ("captions", "answers")]
     assert_finished_as(undisturbed, out)
     assert [(done, total) for done, total, _ in told] == [(1, 3), (2, 3), (3, 3)]
-    assert told[-1][2] == f"{len(read_pairs(out / 'pairs.jsonl'))} pairs"
+    manifest = read_manifest(out, "pairs")
+    (name, count), *_ = sorted(manifest["dropped"].items(), key=lambda item: -item[1])
+    assert told[-1][2].startswith(f"{manifest['pairs']} pairs of {manifest['candidates']} (")
+    assert f"({count} {name}" in told[-1][2]
 
 
 def test_killed_while_a_line_was_written(world: World, undisturbed: Path, tmp_path: Path) -> None:
