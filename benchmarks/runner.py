@@ -17,7 +17,7 @@ from data_pipelines.artefacts import fingerprint
 from data_pipelines.errors import InputError
 
 Progress = Callable[[int, int, str], None]
-FramesOf = Callable[[str], tuple[str, np.ndarray]]
+FramesOf = Callable[[Item], tuple[str, np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def run_task(
     Args:
       items: what to ask.
       model: whom to ask; all questions about a video go to it in one call.
-      frames_of: video file name -> (video id, positions of the stored frames to show, int [F]).
+      frames_of: item -> (video id, positions of the stored frames to show for it, int [F]).
       record: JSON lines, appended to as each video is finished.
       progress: called as `progress(videos done, videos in all, file name)`.
 
@@ -69,11 +69,14 @@ def run_task(
         by_video.setdefault(item.video, []).append(item)
     of_item: dict[str, Record] = {}
     for done, (video, asked_items) in enumerate(by_video.items(), start=1):
-        video_id, positions = frames_of(video)
-        asked = [_fingerprint(item, video_id, positions) for item in asked_items]
+        shown = [frames_of(item) for item in asked_items]
+        asked = [_fingerprint(i, *seen) for i, seen in zip(asked_items, shown, strict=True)]
         if not all(one in known for one in asked):
-            requests = [Request(question=i.question, positions=positions) for i in asked_items]
-            answers = model.answer(video_id, requests)
+            requests = [
+                Request(question=item.question, positions=positions)
+                for item, (_, positions) in zip(asked_items, shown, strict=True)
+            ]
+            answers = model.answer(shown[0][0], requests)
             new = [
                 Record(
                     item=item.id,

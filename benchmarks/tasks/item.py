@@ -16,6 +16,8 @@ class Item:
       question: as the model reads it.
       answer: the right answer.
       chance: how often a guess among the possible answers is right; None where answers are free.
+      segment: seconds (start, end) that hold all the question asks about; None where nobody knows,
+        or it is the whole video.
     """
 
     id: str
@@ -25,3 +27,4 @@ class Item:
     question: str
     answer: str
     chance: float | None = None
+    segment: tuple[float, float] | None = None

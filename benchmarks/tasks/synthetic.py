@@ -34,7 +34,8 @@ CHANCE = {
     "last": 1 / len(COLOURS),
 }
 
-Pools = Mapping[str, Sequence[tuple[str, Question]]]
+Segment = tuple[float, float] | None
+Pools = Mapping[str, Sequence[tuple[str, Question, Segment]]]
 
 
 def questions(
@@ -61,7 +62,7 @@ def questions(
     items: list[Item] = []
     for video, timeline in truth.items():
         events = [shown.event for shown in timeline]
-        items += _draw(video, "localized", _localized(events), localized_per_video, seed)
+        items += _draw(video, "localized", _localized(timeline), localized_per_video, seed)
         items += _draw(
             video,
             "comprehensive",
@@ -72,10 +73,13 @@ def questions(
     return items
 
 
-def _localized(events: Sequence[Event]) -> Pools:
-    """Every localized question about the events by kind, each with a name for it."""
+def _localized(timeline: Sequence[Shown]) -> Pools:
+    """Every localized question about the events by kind, each with a name for it, and when."""
     return {
-        kind: [(event.colour, localized_question(event, kind)) for event in events]
+        kind: [
+            (one.event.colour, localized_question(one.event, kind), (one.start, one.end))
+            for one in timeline
+        ]
         for kind in LOCALIZED_KINDS
     }
 
@@ -93,7 +97,7 @@ def _comprehensive(events: Sequence[Event], seed: int, video: str) -> Pools:
         "first": [(0, 0)],
         "last": [(last, 0)],
     }
-    pools: dict[str, list[tuple[str, Question]]] = {}
+    pools: dict[str, list[tuple[str, Question, Segment]]] = {}
     for kind in COMPREHENSIVE_KINDS:
         pools[kind] = []
         for at, other in asked[kind]:
@@ -103,7 +107,7 @@ def _comprehensive(events: Sequence[Event], seed: int, video: str) -> Pools:
                 "last": "",
             }
             question = comprehensive_question(events, kind, at, other)
-            pools[kind].append((names.get(kind, events[at].colour), question))
+            pools[kind].append((names.get(kind, events[at].colour), question, None))
     return pools
 
 
@@ -131,7 +135,7 @@ def _draw(
     while len(items) < count:
         for kind, pool in left.items():
             if pool and len(items) < count:
-                about, question = pool.pop()
+                about, question, segment = pool.pop()
                 items.append(
                     Item(
                         id="/".join(part for part in (video, kind, about) if part),
@@ -141,6 +145,7 @@ def _draw(
                         question=question.text,
                         answer=question.answer,
                         chance=CHANCE[kind],
+                        segment=segment,
                     )
                 )
     return items

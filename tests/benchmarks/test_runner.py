@@ -55,8 +55,8 @@ class Model:
         return [said(self._said) for _ in requests]
 
 
-def frames_of(video: str) -> tuple[str, np.ndarray]:
-    return f"id-{video}", np.arange(4)
+def frames_of(item: Item) -> tuple[str, np.ndarray]:
+    return f"id-{item.video}", np.arange(4)
 
 
 def test_a_video_is_asked_in_one_call(tmp_path: Path) -> None:

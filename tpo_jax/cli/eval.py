@@ -1,15 +1,26 @@
 """`tpo eval`: base and trained policy -> scores, on videos whose truth is known."""
 
 import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
 
-from benchmarks.runner import Record, run_task, summarise
+from benchmarks.counterfactual import VIEWS, can_be_asked, positions_seen
+from benchmarks.runner import Record, read_records, run_task, summarise
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.synthetic import questions
-from data_pipelines.artefacts import building, check_unfinished, file_sha256, write_manifest
+from data_pipelines.artefacts import (
+    building,
+    check_unfinished,
+    file_sha256,
+    read_manifest,
+    write_manifest,
+)
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import train_frames
@@ -24,6 +35,12 @@ from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own options."""
+    parser.add_argument(
+        "--counterfactual",
+        choices=list(VIEWS),
+        help="ask the same again with what is asked about taken away, and tell what is left: "
+        + "; ".join(f"{name}: {told}" for name, told in VIEWS.items()),
+    )
     parser.epilog = (
         "Asks the checkpoint and the policy trained from it the same questions about "
         "config.eval.videos and writes RUN_DIR/eval. No other verb reads config.eval.truth."
@@ -32,11 +49,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
-    evaluate(read_settings(config))
+    settings = read_settings(config)
+    evaluate(settings)
+    if args.counterfactual:
+        audit(settings, args.counterfactual)
 
 
-def evaluate(settings: RunConfig) -> None:
-    """Score both models; a video is a unit of work, done once."""
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Both models, the questions, the videos they are about, and what answers are made from."""
+
+    models: dict[str, LoadedModel]
+    items: list[Item]
+    store: FrameStore
+    made_from: dict[str, Any]
+
+
+def open_evaluation(settings: RunConfig) -> Evaluation:
+    """Everything that is evaluated with.
+
+    Raises:
+      InputError: the run is not trained, or there is no truth.
+    """
     base, policy = load(settings.checkpoint), load_policy(settings)
     store = store_videos(settings, settings.eval.videos, settings.folder("eval_frames"))
     truth = Path(settings.eval.truth)
@@ -59,36 +93,98 @@ def evaluate(settings: RunConfig) -> None:
         localized_per_video=settings.eval.localized_per_video,
         comprehensive_per_video=settings.eval.comprehensive_per_video,
     )
+    models = {"base": base, "tpo": policy}
+    return Evaluation(models=models, items=items, store=store, made_from=made_from)
+
+
+def evaluate(settings: RunConfig) -> None:
+    """Score both models; a video is a unit of work, done once."""
+    with_all = open_evaluation(settings)
     out = settings.folder("eval")
-    if is_done(out, "eval", made_from):
+    if is_done(out, "eval", with_all.made_from):
         return
     with building(out, resume=True) as partial:
-        check_unfinished(partial, made_from)
+        check_unfinished(partial, with_all.made_from)
         records = {
-            label: _ask(settings, label, model, items, store, partial / f"{label}.jsonl")
-            for label, model in (("base", base), ("tpo", policy))
+            label: _ask(settings, label, model, with_all, partial / f"{label}.jsonl")
+            for label, model in with_all.models.items()
         }
-        write_manifest(partial, "eval", made_from, scores=summarise(items, records))
+        write_manifest(
+            partial, "eval", with_all.made_from, scores=summarise(with_all.items, records)
+        )
+
+
+def audit(settings: RunConfig, view: str) -> None:
+    """Ask both models again through a view, into RUN_DIR/eval_VIEW; tell what is left.
+
+    Only items that need what the view takes away are asked (`benchmarks/counterfactual.py`).
+    """
+    whole = open_evaluation(settings)
+    items = [item for item in whole.items if can_be_asked(item, view)]
+    if not items:
+        raise InputError(f"--counterfactual={view}: no question needs what that takes away")
+    left = replace(whole, items=items, made_from=whole.made_from | {"view": view})
+    out = settings.folder(f"eval_{view}")
+    if not is_done(out, "eval", left.made_from):
+        ids = {item.id for item in items}
+        with building(out, resume=True) as partial:
+            check_unfinished(partial, left.made_from)
+            scores = {}
+            for label, model in left.models.items():
+                without = _ask(settings, label, model, left, partial / f"{label}.jsonl", view)
+                known = read_records(settings.folder("eval") / f"{label}.jsonl")
+                by_id = {line.item: line for line in known if line.item in ids}
+                with_frames = [by_id[item.id] for item in items]
+                scores[label] = summarise(items, {view: without, "whole": with_frames})
+            write_manifest(partial, "eval", left.made_from, scores=scores)
+    _tell_audit(read_manifest(out, "eval")["scores"], view)
+
+
+def _tell_audit(scores: dict[str, Any], view: str) -> None:
+    table = Table(title=f"Answers {VIEWS[view]}")
+    for name in ("model", "questions", "whole %", f"{view} %", "chance %", "whole less " + view):
+        table.add_column(name, justify="left" if name in ("model", "questions") else "right")
+    for label, told in scores.items():
+        for group, gain in told["difference"]["whole"].items():
+            if not told["groups"][group]:
+                continue
+            values = [told["accuracy"][which][group]["value"] for which in ("whole", view)]
+            points = (f"{100 * gain[name]:+.1f}" for name in ("value", "low", "high"))
+            value, low, high = points
+            table.add_row(
+                label,
+                group,
+                *(f"{100 * value:.1f}" for value in values),
+                f"{100 * told['chance'][group]:.1f}" if group in told["chance"] else "",
+                f"{value} [{low}, {high}]",
+            )
+    Console(width=100).print(table)
 
 
 def _ask(
     settings: RunConfig,
     label: str,
     model: LoadedModel,
-    items: list[Item],
-    store: FrameStore,
+    what: Evaluation,
     record: Path,
+    view: str | None = None,
 ) -> list[Record]:
+    store, items = what.store, what.items
     ids = {name: video for video in store.videos for name in store.info(video).names}
 
-    def frames_of(name: str) -> tuple[str, np.ndarray]:
-        if name not in ids:
-            raise InputError(f"{settings.eval.videos}: has no video {name}, which the truth names")
-        stored = len(store.info(ids[name]).times_F)
-        return ids[name], train_frames(stored, settings.eval.frames)
+    def frames_of(item: Item) -> tuple[str, np.ndarray]:
+        if item.video not in ids:
+            raise InputError(
+                f"{settings.eval.videos}: has no video {item.video}, which the truth names"
+            )
+        times_F = store.info(ids[item.video]).times_F
+        positions = train_frames(len(times_F), settings.eval.frames)
+        if view is not None:
+            positions = positions_seen(item, view, positions, times_F, settings.eval.seed)
+        return ids[item.video], positions
 
     videos = len({item.video for item in items})
-    with stage_progress(f"eval {label}", videos) as update:
+    with stage_progress(f"eval {label}" + (f", {view}" if view else ""), videos) as update:
         return run_task(
             items,
             make_answerer(settings, model, store),
