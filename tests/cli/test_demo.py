@@ -122,6 +122,27 @@ def test_killed_in_every_stage_it_ends_with_the_same_summary(
     assert not list(folder.rglob("*.partial"))
 
 
+def test_the_audit_takes_frames_away(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    arguments = ["eval", "--counterfactual=removed", f"--config.run_dir={folder}", *SMALL]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "whole less removed" in told and "localized" in told
+    manifest = read_manifest(folder / "eval_removed", "eval")
+    assert manifest["made_from"]["view"] == "removed"
+    for label, scores in manifest["scores"].items():
+        assert scores["items"] == 3 * 4  # those that have a segment
+        whole = read_manifest(finished / "eval", "eval")["scores"]["accuracy"][label]
+        assert scores["accuracy"]["whole"]["localized"] == whole["localized"]
+    kept = (folder / "eval_removed" / "base.jsonl").stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert (folder / "eval_removed" / "base.jsonl").stat().st_mtime_ns == kept
+    assert capsys.readouterr().out == told
+
+
 def test_no_stage_before_eval_needs_the_truth(finished: Path, tmp_path: Path) -> None:
     arguments = [
         f"--config.run_dir={tmp_path}",

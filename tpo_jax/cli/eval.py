@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     settings = read_settings(config)
-    evaluate(settings)
+    whole = evaluate(settings)
     if args.counterfactual:
-        audit(settings, args.counterfactual)
+        audit(settings, whole, args.counterfactual)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,29 +97,27 @@ def open_evaluation(settings: RunConfig) -> Evaluation:
     return Evaluation(models=models, items=items, store=store, made_from=made_from)
 
 
-def evaluate(settings: RunConfig) -> None:
-    """Score both models; a video is a unit of work, done once."""
-    with_all = open_evaluation(settings)
+def evaluate(settings: RunConfig) -> Evaluation:
+    """Score both models; a video is a unit of work, done once. Returns what was evaluated."""
+    whole = open_evaluation(settings)
     out = settings.folder("eval")
-    if is_done(out, "eval", with_all.made_from):
-        return
+    if is_done(out, "eval", whole.made_from):
+        return whole
     with building(out, resume=True) as partial:
-        check_unfinished(partial, with_all.made_from)
+        check_unfinished(partial, whole.made_from)
         records = {
-            label: _ask(settings, label, model, with_all, partial / f"{label}.jsonl")
-            for label, model in with_all.models.items()
+            label: _ask(settings, label, model, whole, partial / f"{label}.jsonl")
+            for label, model in whole.models.items()
         }
-        write_manifest(
-            partial, "eval", with_all.made_from, scores=summarise(with_all.items, records)
-        )
+        write_manifest(partial, "eval", whole.made_from, scores=summarise(whole.items, records))
+    return whole
 
 
-def audit(settings: RunConfig, view: str) -> None:
+def audit(settings: RunConfig, whole: Evaluation, view: str) -> None:
     """Ask both models again through a view, into RUN_DIR/eval_VIEW; tell what is left.
 
     Only items that need what the view takes away are asked (`benchmarks/counterfactual.py`).
     """
-    whole = open_evaluation(settings)
     items = [item for item in whole.items if can_be_asked(item, view)]
     if not items:
         raise InputError(f"--counterfactual={view}: no question needs what that takes away")
