@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.tasks.item import Item
+from data_pipelines.sampling import uniform
 
 VIEWS = {
     "removed": "without the frames of the segment that is asked about",
@@ -50,3 +51,18 @@ def positions_seen(
     while len(order) > 1 and np.array_equal(order, np.arange(len(order))):
         order = rng.permutation(len(order))
     return positions_F[order]
+
+
+def segment_positions(item: Item, times_F: Sequence[float] | np.ndarray, most: int) -> np.ndarray:
+    """The stored frames of the segment alone, at most so many, int [F']: where the answer is.
+
+    Args:
+      item: one with a segment.
+      times_F: seconds of all stored frames.
+      most: frames; taken uniformly from the segment.
+    """
+    assert item.segment is not None
+    start, end = item.segment
+    times = np.asarray(times_F)
+    inside = np.flatnonzero((times >= start) & (times < end))
+    return inside[uniform(len(inside), min(most, len(inside)))]

@@ -65,6 +65,49 @@ def paired_difference(
     return _cluster_bootstrap(new - base, clusters, (-1.0, 1.0), samples, seed)
 
 
+def crossed_interval(
+    values_SI: npt.NDArray[np.float64],
+    clusters: Sequence[str],
+    samples: int = 2000,
+    seed: int = 0,
+    whole_range: tuple[float, float] = (0.0, 1.0),
+) -> Interval:
+    """The mean over training seeds and items, when both other seeds and other videos are drawn.
+
+    Seeds and videos are crossed: every seed answers every item. Each bootstrap sample draws videos
+    and, independently, seeds, both with replacement, which is somewhat too wide rather than
+    too narrow (Owen, The pigeonhole bootstrap, 2007).
+
+    Args:
+      values_SI: float [seeds, items], such as 1 where an answer is right, or the difference of two
+        models' on the same item.
+      clusters: the video of each item.
+      samples: bootstrap samples.
+      seed: of the bootstrap; the same gives the same interval.
+      whole_range: the interval where there is one video only.
+
+    Raises:
+      InputError: no items, or not one cluster for each.
+    """
+    seeds, count = values_SI.shape
+    if seeds == 1:
+        return _cluster_bootstrap(values_SI[0], clusters, whole_range, samples, seed)
+    if not count or count != len(clusters):
+        raise InputError(f"{count} scored items in {len(clusters)} clusters; one for each")
+    names, cluster_of = np.unique(np.asarray(clusters), return_inverse=True)
+    value = float(values_SI.mean())
+    if len(names) == 1:
+        return Interval(value=value, low=whole_range[0], high=whole_range[1])
+    sums_SC = np.stack([np.bincount(cluster_of, weights=row) for row in values_SI])
+    sizes_C = np.bincount(cluster_of)
+    rng = np.random.default_rng(seed)
+    videos = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
+    trained = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=samples)
+    totals = np.einsum("ns,sc,nc->n", trained, sums_SC, videos, optimize=True)
+    low, high = np.percentile(totals / (seeds * (videos @ sizes_C)), [2.5, 97.5])
+    return Interval(value=value, low=float(low), high=float(high))
+
+
 def _numbers(outcomes: Outcomes) -> npt.NDArray[np.float64]:
     return np.asarray(outcomes, dtype=np.float64)
 

@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
                 "judge": "rules",  # or "none", "policy"
                 "kinds": {},  # of written questions, {"temporal": 1.0, ...}; {}: the paper's eight
                 "segments": "uniform",  # or "shots"
-                "segment_seconds": 8.0,
+                "segment_seconds": 6.0,
                 "shot_change": 0.15,
                 "segment_frames": 9,
                 "dense_frames": 32,
@@ -114,11 +114,12 @@ def get_config() -> ConfigDict:
                 "videos": run_dir + "/videos/heldout",
                 "truth": run_dir + "/truth/heldout.json",
                 "frames": 32,
-                "localized_per_video": 4,
-                "comprehensive_per_video": 4,
+                "localized_per_video": 3,
+                "comprehensive_per_video": 3,
                 "seed": 0,
             },
             "export": {"dtype": "bfloat16"},
-            "synthetic": {"train": 150, "development": 20, "heldout": 60, "events": (4, 7)},
+            "synthetic": {"train": 150, "development": 60, "heldout": 200, "events": (6, 8)},
+            "arms": {"names": ("sft", "random", "tpo"), "seeds": 3},
         }
     )

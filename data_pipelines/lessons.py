@@ -1,9 +1,11 @@
-"""What the demo's base model is taught from: short synthetic clips, with questions and
-answers.
+"""What the demo's base model is taught from: synthetic clips, with questions and answers.
 
 The clips are drawn and never written to a file: the lessons are endless, and given by a seed.
-They tell of one to three events in at most `MAX_FRAMES` frames; a long video is never shown. That
-is the failing the demo mends.
+
+Short clips tell of one to three events in at most `MAX_FRAMES` frames, and any of them is asked
+about. Long clips, as long as the videos of the demo, are asked about their end nearly always: the
+model learns that in a long video the end is where to look. That shortcut is the failing that
+the demo mends. Long videos as such it has seen.
 """
 
 from collections.abc import Sequence
@@ -22,22 +24,25 @@ from data_pipelines.prompts import (
     question_tokens,
     video_prompt,
 )
-from data_pipelines.synthetic import Shown, draw, draw_events, draw_scene, draw_timeline
+from data_pipelines.synthetic import Shown, draw, draw_scene, draw_timeline
 from data_pipelines.synthetic_events import (
-    COMPREHENSIVE_KINDS,
+    ALL_WORDINGS,
     DESCRIBE,
-    LOCALIZED_KINDS,
     Event,
     Question,
     caption,
-    comprehensive_question,
-    localized_question,
+    draw_comprehensive,
+    draw_events,
+    draw_localized,
+    neighbour_question,
 )
 
 FRAME_COUNTS = (6, 9, 12)
 MAX_FRAMES = max(FRAME_COUNTS)
 MOST_EVENTS = 3
-BRANCH_TOKENS = 40  # the longest question and the longest answer fit in this
+LONG_FRAMES = 32
+LONG_EVENTS = (6, 8)
+BRANCH_TOKENS = 36  # the longest question and the longest answer fit in this
 
 
 def train_tokenizer(vocabulary: int) -> Tokenizer:
@@ -45,7 +50,7 @@ def train_tokenizer(vocabulary: int) -> Tokenizer:
     rng = np.random.default_rng(0)
     texts = [BEFORE_VIDEO, AFTER_QUESTION, "user\n", "assistant\n"] * 50
     for _ in range(4000):
-        events = draw_events(rng, 3)
+        events = draw_events(rng, MOST_EVENTS)
         question = draw_question(rng, events)
         texts += [caption(events), f"\n{question.text}", question.answer]
     tokenizer = Tokenizer(models.BPE())
@@ -63,24 +68,33 @@ def train_tokenizer(vocabulary: int) -> Tokenizer:
 
 def draw_question(rng: np.random.Generator, events: Sequence[Event]) -> Question:
     """A question at random that the events can answer: describe, localized or comprehensive."""
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         return Question(kind="describe", text=DESCRIBE, answer=caption(events))
     if len(events) == 1 or rng.random() < 0.5:
-        event = events[int(rng.integers(len(events)))]
-        return localized_question(event, str(rng.choice(LOCALIZED_KINDS)))
-    kind = str(rng.choice(COMPREHENSIVE_KINDS))
-    at, other = (int(i) for i in rng.permutation(len(events))[:2])
-    if kind == "after":
-        at = int(rng.integers(len(events) - 1))
-    if kind == "before":
-        at = int(rng.integers(1, len(events)))
-    return comprehensive_question(events, kind, at, other)
+        return draw_localized(rng, events[int(rng.integers(len(events)))], ALL_WORDINGS)
+    return draw_comprehensive(rng, events, ALL_WORDINGS)
+
+
+def draw_long_question(
+    rng: np.random.Generator, events: Sequence[Event], *, about_the_end: float
+) -> Question:
+    """A question about a long clip: with probability `about_the_end` about its last event."""
+    last = len(events) - 1
+    at = last if rng.random() < about_the_end else int(rng.integers(last))
+    if rng.random() < 0.7:
+        return draw_localized(rng, events[at], ALL_WORDINGS)
+    question = draw_comprehensive(rng, events, ALL_WORDINGS)
+    if question.kind == "after":
+        return neighbour_question(events, "after", max(at - 1, 0), question.wording)
+    if question.kind == "before":
+        return neighbour_question(events, "before", max(at, 1), question.wording)
+    return question
 
 
 def draw_clip(
     rng: np.random.Generator, frames: int, images: ImagePolicy
 ) -> tuple[np.ndarray, list[Event]]:
-    """`frames` frames of a clip and the events seen in it, each in two frames at least.
+    """`frames` frames of a short clip and the events seen in it, each in two frames at least.
 
     The clip begins and ends somewhere inside its first and last event, as a segment of a video
     does.
@@ -94,11 +108,24 @@ def draw_clip(
         end = timeline[-1].end - rng.uniform(0, 0.35) * left
         times = np.linspace(start, end, frames, endpoint=False)
         if all(_frames_of(shown, times) >= 2 for shown in timeline):
-            break
+            return _pictures(rng, timeline, times, images), events
+
+
+def draw_long_clip(rng: np.random.Generator, images: ImagePolicy) -> tuple[np.ndarray, list[Event]]:
+    """`LONG_FRAMES` frames over all of a long video, and its events."""
+    events = draw_events(rng, int(rng.integers(LONG_EVENTS[0], LONG_EVENTS[1] + 1)))
+    timeline = draw_timeline(rng, events)
+    times = np.linspace(0, timeline[-1].end, LONG_FRAMES, endpoint=False)
+    return _pictures(rng, timeline, times, images), events
+
+
+def _pictures(
+    rng: np.random.Generator, timeline: Sequence[Shown], times: np.ndarray, images: ImagePolicy
+) -> np.ndarray:
     scene = draw_scene(rng)
     pictures = np.stack([images.prepare(draw(scene, timeline, float(time))) for time in times])
     noise = rng.integers(-4, 5, size=pictures.shape, dtype=np.int16)  # as a codec leaves
-    return np.clip(pictures + noise, 0, 255).astype(np.uint8), events
+    return np.clip(pictures + noise, 0, 255).astype(np.uint8)
 
 
 def _frames_of(shown: Shown, times: np.ndarray) -> int:
@@ -109,14 +136,19 @@ def _frames_of(shown: Shown, times: np.ndarray) -> int:
 class LessonPlan:
     """Which lessons are given: batch n follows from (seed, n) alone.
 
-    A batch has `clips` clips with `questions` questions each. The first `single_events_until`
-    batches show one event in two frames; then `FRAME_COUNTS` take turns.
+    A batch has `clips` short clips with `questions` questions each. The first `single_events_until`
+    batches show one event in two frames; then `FRAME_COUNTS` take turns. From batch `long_from` on,
+    every second batch has `long_clips` long clips, asked about their end with probability
+    `about_the_end`.
     """
 
     seed: int
     clips: int
     questions: int
     single_events_until: int
+    long_from: int
+    long_clips: int
+    about_the_end: float
 
 
 def lesson_batch(
@@ -133,14 +165,22 @@ def lesson_batch(
     so that a clip is computed once for all of them; only the answers are supervised.
     """
     rng = np.random.default_rng([plan.seed, step])
+    is_long = step >= plan.long_from and step % 2 == 1
     single = step < plan.single_events_until
-    frames = 2 if single else FRAME_COUNTS[step % len(FRAME_COUNTS)]
+    frames = 2 if single else LONG_FRAMES if is_long else FRAME_COUNTS[step % len(FRAME_COUNTS)]
     prompt = video_prompt(tokenizer, visual_tokens=frames * tokens_per_frame)
     shape = RowShape(prompt_tokens=len(prompt.tokens), answer_tokens=BRANCH_TOKENS)
     rows = []
-    for _ in range(plan.clips):
-        pictures, events = draw_clip(rng, frames, images)
-        questions = [draw_question(rng, events) for _ in range(plan.questions)]
+    for _ in range(plan.long_clips if is_long else plan.clips):
+        if is_long:
+            pictures, events = draw_long_clip(rng, images)
+            questions = [
+                draw_long_question(rng, events, about_the_end=plan.about_the_end)
+                for _ in range(plan.questions)
+            ]
+        else:
+            pictures, events = draw_clip(rng, frames, images)
+            questions = [draw_question(rng, events) for _ in range(plan.questions)]
         asked = [question_tokens(tokenizer, question.text) for question in questions]
         told = [answer_tokens(tokenizer, question.answer) for question in questions]
         branches = [[*one, *other] for one, other in zip(asked, told, strict=True)]

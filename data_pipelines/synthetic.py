@@ -1,4 +1,4 @@
-"""Videos whose events are known: H.264 files of shapes moving over a cluttered, moving background.
+"""Videos whose events are known: H.264 files of things moving over a cluttered, moving background.
 
 `write_videos` makes a folder of mp4 files and, elsewhere, one side file with the truth. Only
 scoring may read the side file. `draw` is the same picture maker without a file, from which the
@@ -17,12 +17,13 @@ from PIL import Image, ImageDraw
 
 from data_pipelines.artefacts import building, write_json
 from data_pipelines.errors import InputError
-from data_pipelines.synthetic_events import COLOURS, COUNTS, MOTIONS, SHAPES, Event
+from data_pipelines.synthetic_events import MOST_EVENTS, Event, draw_events
 
 SIDE = 112  # pixels along an edge of a frame
 FPS = 8
-RADIUS = 15
-EVENT_SECONDS = (5.0, 10.0)
+RADIUS = 20
+STRIP = 18  # height of ceiling and floor
+EVENT_SECONDS = (4.0, 8.0)
 RGB = {
     "red": (225, 30, 30),
     "green": (30, 180, 50),
@@ -32,6 +33,7 @@ RGB = {
     "orange": (250, 140, 20),
     "white": (250, 250, 250),
     "cyan": (50, 220, 230),
+    "pink": (255, 150, 200),
 }
 
 
@@ -53,19 +55,6 @@ class Scene:
     clutter: np.ndarray
     clutter_drift: np.ndarray
     offsets: np.ndarray
-
-
-def draw_events(rng: np.random.Generator, count: int) -> list[Event]:
-    """`count` events at random, no colour twice (so that a colour names its event)."""
-    return [
-        Event(
-            shape=str(rng.choice(SHAPES)),
-            colour=str(colour),
-            motion=str(rng.choice(MOTIONS)),
-            count=str(rng.choice(COUNTS)),
-        )
-        for colour in rng.permutation(COLOURS)[:count]
-    ]
 
 
 def draw_timeline(rng: np.random.Generator, events: Sequence[Event]) -> list[Shown]:
@@ -109,40 +98,16 @@ def draw(scene: Scene, timeline: Sequence[Shown], time: float) -> np.ndarray:
 
 
 def _draw_event(pen: ImageDraw.ImageDraw, shown: Shown, time: float, offset: np.ndarray) -> None:
-    """Objects abreast, crossing the picture once while the event lasts."""
+    """The thing crosses the picture once while the event lasts, between ceiling and floor."""
     event = shown.event
     along = (time - shown.start) / (shown.end - shown.start)
-    travel = 20 + (SIDE - 40) * (along if event.motion in ("right", "down") else 1 - along)
-    abreast = COUNTS.index(event.count) + 1
-    for number in range(abreast):
-        across = SIDE / 2 + (number - (abreast - 1) / 2) * 2.3 * RADIUS
-        across += offset[0] * (18 if abreast == 1 else 4)
-        sideways = event.motion in ("left", "right")
-        centre = (travel, across) if sideways else (across, travel)
-        _draw_shape(pen, event.shape, centre, RADIUS + 1.5 * offset[1], RGB[event.colour])
-
-
-def _draw_shape(
-    pen: ImageDraw.ImageDraw,
-    shape: str,
-    centre: tuple[float, float],
-    radius: float,
-    colour: tuple[int, int, int],
-) -> None:
-    x, y = centre
-    box = (x - radius, y - radius, x + radius, y + radius)
-    match shape:
-        case "square":
-            side = radius * 0.9
-            pen.rectangle((x - side, y - side, x + side, y + side), fill=colour)
-        case "ring":
-            pen.ellipse(box, outline=colour, width=5)
-        case "cross":
-            thin = radius / 3
-            pen.rectangle((x - radius, y - thin, x + radius, y + thin), fill=colour)
-            pen.rectangle((x - thin, y - radius, x + thin, y + radius), fill=colour)
-        case _:
-            raise ValueError(f"no shape {shape!r}; known: {SHAPES}")
+    travel = along if offset[0] > 0 else 1 - along
+    x = RADIUS + (SIDE - 2 * RADIUS) * travel
+    y = SIDE / 2 + offset[1] * (SIDE / 2 - STRIP - RADIUS)
+    pen.rectangle((0, 0, SIDE, STRIP - 1), fill=RGB[event.ceiling])
+    pen.rectangle((0, SIDE - STRIP, SIDE, SIDE), fill=RGB[event.floor])
+    radius = RADIUS + 2 * offset[1]
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=RGB[event.colour])
 
 
 def write_video(path: Path, scene: Scene, timeline: Sequence[Shown]) -> None:
@@ -167,21 +132,25 @@ def write_videos(
     count: int,
     events: tuple[int, int],
     seed: int,
+    heldout_things: bool = True,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> None:
     """Write `count` videos of `events` (fewest, most) events each, and the truth to a side file.
 
-    Does nothing when both are there already. Different seeds give different videos.
+    Does nothing when both are there already. Different seeds give different videos. Without
+    `heldout_things` no video shows a thing of `synthetic_events.HELDOUT_THINGS`.
 
     Raises:
       InputError: no such number of events, or the files there were made from other settings.
     """
-    if not 1 <= events[0] <= events[1] <= len(COLOURS):
-        raise InputError(f"events {events}: must be (fewest, most) within 1 and {len(COLOURS)}")
+    if not 1 <= events[0] <= events[1] <= MOST_EVENTS:
+        raise InputError(f"events {events}: must be (fewest, most) within 1 and {MOST_EVENTS}")
     planned = {}
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        timeline = draw_timeline(rng, draw_events(rng, int(rng.integers(events[0], events[1] + 1))))
+        number_of_events = int(rng.integers(events[0], events[1] + 1))
+        drawn = draw_events(rng, number_of_events, heldout_things=heldout_things)
+        timeline = draw_timeline(rng, drawn)
         planned[f"{folder.name}_{number:04d}.mp4"] = rng, timeline
     told = {name: [asdict(one) for one in timeline] for name, (_, timeline) in planned.items()}
     if folder.exists() and truth.exists():

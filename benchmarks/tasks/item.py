@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Granularity = Literal["localized", "comprehensive"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
@@ -18,13 +20,15 @@ class Item:
       chance: how often a guess among the possible answers is right; None where answers are free.
       segment: seconds (start, end) that hold all the question asks about; None where nobody knows,
         or it is the whole video.
+      traits: names of what else is true of it; accuracy can be told by trait.
     """
 
     id: str
     video: str
-    granularity: Literal["localized", "comprehensive"]
+    granularity: Granularity
     kind: str
     question: str
     answer: str
     chance: float | None = None
     segment: tuple[float, float] | None = None
+    traits: tuple[str, ...] = ()

@@ -12,12 +12,13 @@ from typing import Protocol
 import numpy as np
 
 from data_pipelines.synthetic_events import (
-    COMPREHENSIVE_KINDS,
     DESCRIBE,
-    LOCALIZED_KINDS,
+    MOST_EVENTS,
+    SEEN_WORDINGS,
     Event,
     Question,
-    comprehensive_question,
+    draw_comprehensive,
+    draw_localized,
     localized_question,
     read_caption,
 )
@@ -64,7 +65,7 @@ class RuleQuestions:
     """Questions in the grammar of `synthetic_events`, from captions in the same grammar."""
 
     # Count up when other questions come out: it is part of what pairs are made from.
-    name = "rules 1"
+    name = "rules 2"
     describe = DESCRIBE
 
     def localized(
@@ -80,10 +81,9 @@ class RuleQuestions:
             if not events:
                 continue
             event = events[int(rng.integers(len(events)))]
-            kind = str(rng.choice(LOCALIZED_KINDS))
-            question = localized_question(event, kind)
+            question = draw_localized(rng, event, SEEN_WORDINGS)
             answers = [
-                (other, localized_question(one, kind).answer)
+                (other, localized_question(one, question.kind).answer)
                 for other, seen in enumerate(told)
                 for one in seen
                 if one.colour == event.colour
@@ -96,16 +96,13 @@ class RuleQuestions:
     def comprehensive(
         self, captions: Sequence[str], count: int, rng: np.random.Generator
     ) -> list[Candidate]:
-        """Questions about the order of events; none unless the captions tell one clear story."""
+        """Questions about all events; none unless the captions tell one clear story."""
         events = _story(captions)
-        if events is None or len(events) < 3:
+        if events is None or not 3 <= len(events) <= MOST_EVENTS:
             return []
         questions: dict[str, Question] = {}
         for _ in range(4 * count):
-            kind = str(rng.choice(COMPREHENSIVE_KINDS))
-            at, other = (int(i) for i in rng.permutation(len(events))[:2])
-            at = {"after": min(at, len(events) - 2), "before": max(at, 1)}.get(kind, at)
-            question = comprehensive_question(events, kind, at, other)
+            question = draw_comprehensive(rng, events, SEEN_WORDINGS)
             questions.setdefault(question.text, question)
         return [
             _candidate("comprehensive", question, None)

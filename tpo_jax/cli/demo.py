@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -55,10 +55,10 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     print(f"took {duration_text(time.monotonic() - started)}")
 
 
-def make_videos(settings: RunConfig) -> None:
-    """Write the videos of every split beside each other, and their truth where only eval looks."""
+def make_videos(settings: RunConfig, splits: Sequence[str] = SPLITS) -> None:
+    """Write the videos of splits beside each other, and their truth where only eval looks."""
     root = Path(settings.run_dir)
-    for number, split in enumerate(SPLITS):
+    for split in splits:
         count = getattr(settings.synthetic, split)
         with stage_progress(f"videos: {split}", count) as update:
             write_videos(
@@ -66,7 +66,8 @@ def make_videos(settings: RunConfig) -> None:
                 root / "truth" / f"{split}.json",
                 count=count,
                 events=settings.synthetic.events,
-                seed=1000 * settings.seed + number,
+                seed=1000 * settings.seed + SPLITS.index(split),
+                heldout_things=split == "heldout",
                 progress=lambda done, total, detail: update(done, detail),
             )
             update(count)

@@ -1,7 +1,8 @@
-"""`tpo demo-base`: teach the demo's base model, by plain supervision on short clips."""
+"""`tpo demo-base`: teach the demo's base model, by plain supervision on clips."""
 
 import argparse
 import json
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from data_pipelines.images import ImagePolicy
 from data_pipelines.lessons import LessonPlan, lesson_batch, train_tokenizer
 from data_pipelines.loader import read_ahead
 from tpo_jax.api import ASSETS
+from tpo_jax.cli.base_acceptance import check_base, examine_base
 from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.settings import as_json
 from tpo_jax.errors import InputError
@@ -36,8 +38,16 @@ class Recipe:
 
     seed: int = 0
     vocabulary: int = 512
-    steps: int = 900
-    lessons: LessonPlan = LessonPlan(seed=0, clips=32, questions=4, single_events_until=150)
+    steps: int = 1200
+    lessons: LessonPlan = LessonPlan(
+        seed=0,
+        clips=16,
+        questions=5,
+        single_events_until=100,
+        long_from=700,
+        long_clips=6,
+        about_the_end=0.95,
+    )
     optimizer: OptimizerConfig = OptimizerConfig(
         learning_rate=1.5e-3, warmup_ratio=0.05, weight_decay=0.01, b2=0.98, frozen=()
     )
@@ -49,8 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=Recipe().steps, help="default: %(default)s")
     parser.epilog = (
         "Takes about half an hour on two CPU cores. Killed and run again, it goes on from its "
-        "newest checkpoint. At the end it says whether the weights are those that ship with "
-        "tpo_jax."
+        "newest checkpoint. The base is refused unless it sees well and looks in the wrong place "
+        "(cli/base_acceptance.py). At the end it says whether the weights are those that ship "
+        "with tpo_jax."
     )
 
 
@@ -59,7 +70,17 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     if args.out.exists():
         raise InputError(f"{args.out}: exists already; delete it or give another --out")
     recipe = Recipe(steps=args.steps)
-    teach(recipe, args.out)
+    work = args.out.with_name(args.out.name + ".training")
+    taught = work / "checkpoint"
+    if not taught.exists():
+        teach(recipe, work, taught)
+    told = examine_base(taught, work / "development")
+    print(json.dumps(told, indent=1))
+    check_base(told)
+    with building(args.out) as folder:
+        shutil.copytree(taught, folder, dirs_exist_ok=True)
+        record = json.loads((taught / "recipe.json").read_text())
+        write_json(folder / "recipe.json", record | {"on_development_videos": told})
     digest = file_sha256(args.out / WEIGHTS)
     print(f"{args.out / WEIGHTS}: sha256 {digest}")
     shipped = ASSETS / "demo_base" / WEIGHTS
@@ -68,8 +89,8 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
         print(f"these are {'' if same else 'not '}the weights that ship with tpo_jax")
 
 
-def teach(recipe: Recipe, out: Path) -> None:
-    """Train by the recipe and write a checkpoint folder in the authors' layout."""
+def teach(recipe: Recipe, work: Path, out: Path) -> None:
+    """Train by the recipe in folder `work` and write a checkpoint folder in the authors' layout."""
     tokenizer = train_tokenizer(recipe.vocabulary)
     model_json = demo_model_json(tokenizer.get_vocab_size())
     config = config_from_json(model_json)
@@ -85,7 +106,6 @@ def teach(recipe: Recipe, out: Path) -> None:
         images=ImagePolicy(size=config.vision.image_size, mode=image_mode(config)),
         tokens_per_frame=config.tokens_per_frame,
     )
-    work = out.with_name(out.name + ".training")
     work.mkdir(parents=True, exist_ok=True)
     check_unfinished(work, as_json(recipe))
     with stage_progress("demo-base", recipe.steps) as update:

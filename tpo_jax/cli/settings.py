@@ -75,6 +75,14 @@ class SyntheticConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmsConfig:
+    """The ways of training that `tpo demo` compares (`cli/arms.py`), and with how many seeds."""
+
+    names: tuple[str, ...] = ("sft", "random", "tpo")
+    seeds: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run. `train_frames` frames, uniform over the whole video, are shown for both answers.
 
@@ -102,6 +110,7 @@ class RunConfig:
     eval: EvalConfig
     export: ExportConfig
     synthetic: SyntheticConfig
+    arms: ArmsConfig = ArmsConfig()
 
     def folder(self, artefact: str) -> Path:
         """Where this run keeps `frames`, `pairs`, `reference`, `train`, `eval`, `export`."""
