@@ -29,6 +29,8 @@ REQUIREMENTS = [
     # TensorFlow Datasets imports it on every Python but declares it only for Python < 3.9: without
     # this line a builder in a real module fails in download_and_prepare.
     "importlib_resources",
+    # Benchmarks are published as parquet. TensorFlow Datasets needs it too, so it costs nothing.
+    "pyarrow>=25",
     "numpy>=2",
     "einops>=0.8",
     "jaxtyping>=0.3",
