@@ -22,6 +22,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.sampling import FramePolicy
 
 Family = Literal["llava_video", "longva"]
+SubtitleOrder = Literal["set", "time"]
 FAMILIES = ("llava_video", "longva")
 PROTOCOLS = ("tpo-paper", "lmms-eval", "best")
 
@@ -52,7 +53,9 @@ class Protocol:
         for an unknown model, or those it has since then for adapter "llava_vid".
       letters: how a letter is found in an answer.
       subtitle_points: how many moments of a video subtitles are taken at; -1 for every frame.
-      subtitle_order: "set" lists them in the order of a Python set, as the harness does; "time".
+      subtitle_order: "set" lists them in the order of a Python set and leaves out those without
+        the usual markup, as the harness does; "time" lists all by time.
+      interleaved_frames: how many frames at most where the prompt says where each goes.
       mlvu: which average is the headline number, over items ("micro") or over task types ("m_avg").
       max_new_tokens: an answer's room. None leaves it to the task.
       temperature: 0 takes the likeliest token.
@@ -69,7 +72,8 @@ class Protocol:
     prompts: Literal["2025-01", "0.7.3", "0.7.3 llava_vid"] = "0.7.3"
     letters: Rule = "new"
     subtitle_points: int = 32
-    subtitle_order: Literal["set", "time"] = "set"
+    subtitle_order: SubtitleOrder = "set"
+    interleaved_frames: int = 16
     mlvu: Literal["micro", "m_avg"] = "m_avg"
     max_new_tokens: int = 16
     temperature: float = 0.0

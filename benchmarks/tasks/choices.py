@@ -1,12 +1,11 @@
 """What tasks with options have in common: letters, and accuracy by group."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
 from benchmarks.letters import Rule, find_letter, read_letter
-from benchmarks.protocols import Protocol
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.task import Scored
 
@@ -45,14 +44,25 @@ def share_correct(scored: Sequence[Scored]) -> float:
     return sum(one.correct for one in scored) / len(scored) if scored else 0.0
 
 
-def summarise_accuracy(
-    metric: str, items: Sequence[Item], scored: Sequence[Scored], protocol: Protocol
+def summary(
+    metric: str,
+    metrics: Mapping[str, float],
+    items: Sequence[Item],
+    scored: Sequence[Scored],
 ) -> dict[str, Any]:
-    """A task whose headline number is plain accuracy, 0 to 100."""
-    value = 100 * share_correct(scored)
+    """What a task's `summarise` returns; `metric` names the headline number among `metrics`."""
+    unparsed = sum(not one.parsed for one in scored)
     return {
         "metric": metric,
-        "value": value,
-        "metrics": {metric: value},
+        "value": metrics[metric],
+        "metrics": dict(metrics),
         "groups": group_accuracy(items, scored),
+        "unparsed": unparsed / len(scored) if scored else 0.0,
     }
+
+
+def summarise_accuracy(
+    metric: str, items: Sequence[Item], scored: Sequence[Scored]
+) -> dict[str, Any]:
+    """The summary of a task whose headline number is plain accuracy, 0 to 100."""
+    return summary(metric, {metric: 100 * share_correct(scored)}, items, scored)

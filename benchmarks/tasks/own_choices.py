@@ -81,7 +81,7 @@ def summarise(
     items: Sequence[Item], scored: Sequence[Scored], protocol: Protocol
 ) -> dict[str, Any]:
     """Plain accuracy."""
-    return summarise_accuracy("accuracy", items, scored, protocol)
+    return summarise_accuracy("accuracy", items, scored)
 
 
 TASK = Task(

@@ -2,11 +2,32 @@
 
 import difflib
 
-from benchmarks.tasks import own_choices
+from benchmarks.tasks import (
+    longvideobench,
+    mlvu,
+    mvbench,
+    nextgqa,
+    own_choices,
+    tempcompass,
+    video_mme,
+    videohallucer,
+)
 from benchmarks.tasks.task import Task
 from data_pipelines.errors import InputError
 
-TASKS: dict[str, Task] = {task.name: task for task in (own_choices.TASK,)}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        *video_mme.TASKS,
+        *longvideobench.TASKS,
+        mlvu.TASK,
+        nextgqa.TASK,
+        videohallucer.TASK,
+        tempcompass.TASK,
+        mvbench.TASK,
+        own_choices.TASK,
+    )
+}
 
 
 def find_task(name: str) -> Task:

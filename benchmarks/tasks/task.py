@@ -31,11 +31,13 @@ class Scored:
       predicted: the answer as the rule understood it (a letter, "yes"); "" where it could not.
       correct: whether that is right, 0 or 1.
       parsed: False where the rule found no answer in what was said.
+      counted: False where the field leaves the item out of its average.
     """
 
     predicted: str
     correct: bool
     parsed: bool = True
+    counted: bool = True
 
 
 Read = Callable[[Path], list[Item]]
@@ -47,7 +49,7 @@ FramesOf = Callable[[Item, Protocol, VideoFacts], Sequence[int]]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One benchmark; every field but the last is what its source does.
+    """One benchmark; what it does is what its source does.
 
     Attributes:
       name: as `tpo eval --tasks` knows it.
@@ -57,10 +59,13 @@ class Task:
       prompt: -> what the model reads after the frames.
       score: -> what became of an answer. The generator is for rules that guess.
       summarise: -> {"metric", "value", "metrics": {name: value}, "groups": {axis: {name: {"items",
-        "correct", "value"}}}}; `value` and `metrics` are aggregated and rounded as in the field.
+        "correct", "value"}}}, "unparsed"}; `value` and `metrics` are aggregated and rounded as in
+        the field, groups are plain shares of the items, 0 to 1, and so is `unparsed`: the answers
+        in which the rule found nothing.
       frames: -> frame numbers to show, where the task has a rule of its own.
       interleaved: the prompt says where each frame goes.
       files: which files the task reads, for messages and the documentation.
+      items: how many the whole benchmark has, where that is known.
     """
 
     name: str
@@ -73,6 +78,17 @@ class Task:
     frames: FramesOf | None = None
     interleaved: bool = False
     files: str
+    items: int | None = None
+
+
+def count_warning(task: Task, items: Sequence[Item]) -> str | None:
+    """What to shout where the files hold fewer or more items than the benchmark has."""
+    if task.items is None or len(items) == task.items:
+        return None
+    return (
+        f"{task.name}: {len(items)} items, the benchmark has {task.items}: the score is of another "
+        "set of questions than the field's"
+    )
 
 
 def frames_shown(task: Task, item: Item, protocol: Protocol, video: VideoFacts) -> list[int]:
