@@ -1,7 +1,7 @@
 """TempCompass by rule: multi-choice, yes/no and caption matching.
 
 Published as `lmms-eval/TempCompass`: multi-choice/, yes_no/ and caption_matching/test-*.parquet,
-and videos/. Prompts and rules are those of lmms-eval 0.7.3, which asks a language model wherever the
+and videos/. Prompts and rules are those of lmms-eval 0.7.3, which asks a language model where the
 rules find no answer. Here such an answer counts as wrong and its share is told as `unmatched`: the
 score is a lower bound of the field's. The fourth part, captioning, is left out: a language model
 judges all of it.

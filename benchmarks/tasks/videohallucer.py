@@ -32,7 +32,7 @@ METRIC = "videohallucer_overall"
 
 
 def read(path: Path) -> list[Item]:
-    """Reads the folder's five subsets. InputError: see `tables.py`; or an answer is no yes or no."""
+    """Reads the five subsets. InputError: see `tables.py`; or an answer is neither yes nor no."""
     if path.is_file():
         raise InputError(f"{path}: give the folder with {', '.join(SUBSETS)}, not one file")
     return [item for subset in SUBSETS for item in _items(path, subset)]
