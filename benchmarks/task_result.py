@@ -84,7 +84,7 @@ def write_result(
       folder: to write into.
       made_from: every setting that can move a score.
       items: from `item_lines`.
-      scores: what the task's `summarise` gave.
+      scores: what the task's `summarise` gave; the plain accuracy and its interval are added.
       content: what else the manifest tells.
     """
     lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in items)
@@ -96,7 +96,6 @@ def write_result(
         "items": len(items),
         "videos": len({line["video"] for line in items}),
         "correct": sum(line["correct"] for line in items),
-        "unparsed": sum(not line["parsed"] for line in items),
         "accuracy": asdict(interval),
     }
     write_manifest(folder, KIND, made_from, scores=told, **content)

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.protocols import Protocol, VideoFacts
 from benchmarks.task_run import Question
 from benchmarks.tasks.item import Item
-from benchmarks.tasks.task import Task
+from benchmarks.tasks.task import Task, frames_shown
 from benchmarks.tasks.video_match import match_videos
 from data_pipelines.artefacts import check_made_from, fingerprint
 from data_pipelines.errors import InputError
@@ -127,9 +127,7 @@ def make_questions(
             continue
         video = ids[matched[item.video]]
         facts = facts_of(info_of(video))
-        numbers = protocol.frame_numbers(facts)
-        if task.frames is not None:
-            numbers = np.asarray(task.frames(item, protocol, facts), np.int64)
+        numbers = np.asarray(frames_shown(task, item, protocol, facts), np.int64)
         questions.append(
             Question(
                 item=item,

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--leave-out-missing",
         action="store_true",
-        help="score what there are videos for; the result says how much was left out",
+        help="score what there are videos for, and compare the items that both results have",
     )
     group.add_argument("--limit", type=int, metavar="N", help="the first N items of each task")
     group.add_argument(
@@ -97,7 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare",
         nargs="+",
         metavar="RESULT",
-        help="two folders of results, of the same items; the second less the first",
+        help="two folders of results of the same items: the second less the first; or one, which "
+        "what is scored now is compared with",
     )
     group.add_argument("--html", metavar="FILE", help="with --compare: a page of it")
     group.add_argument(

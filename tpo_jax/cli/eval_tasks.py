@@ -19,7 +19,7 @@ from benchmarks.task_result import is_finished, item_lines, write_result, write_
 from benchmarks.task_run import Part, Question, Said, ask_questions, read_answers
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.registry import find_task
-from benchmarks.tasks.task import Task, score_all
+from benchmarks.tasks.task import Task, count_warning, score_all
 from data_pipelines.answering import Answer, Request
 from data_pipelines.artefacts import building, check_unfinished, fingerprint
 from data_pipelines.errors import InputError
@@ -176,7 +176,11 @@ def evaluate_task(
             task=task.name,
             model=asked.name,
             left_out=len(chosen.items) - len(questions),
-            warnings=[*warnings_of(answers, _has_options(items)).values(), *unreadable(scored)],
+            warnings=[
+                *filter(None, [count_warning(task, items)]),
+                *warnings_of(answers, _has_options(items)).values(),
+                *unreadable(scored),
+            ],
             made_with=_made_with(began),
             places={
                 "data": str(chosen.data),
@@ -263,7 +267,7 @@ def tell(results: Mapping[str, Mapping[str, Any]]) -> None:
             scores["metric"],
             f"{scores['value']:.4g}",
             f"{value:.1f} [{low:.1f}, {high:.1f}]",
-            str(scores["unparsed"]),
+            f"{scores['unparsed']:.1%}",
             result["model"],
         )
     Console(width=120).print(table)
