@@ -109,5 +109,9 @@ setup(
     packages=[*PACKAGES, "tpo_jax.configs", "tpo_jax.configs.ablations"],
     package_dir={"tpo_jax.configs": "configs"},
     package_data={"tpo_jax": ["assets/**/*"]},
-    entry_points={"console_scripts": ["tpo = tpo_jax.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["tpo = tpo_jax.cli.main:main"],
+        # Where lmms-eval is installed too, it finds the model `tpo_jax` by this.
+        "lmms_eval.models": ["tpo_jax = tpo_jax.cli.lmms_eval_plugin:manifest"],
+    },
 )
