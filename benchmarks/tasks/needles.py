@@ -78,7 +78,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One question: the first `length` frames, with needle number `needle` before frame `before`."""
+    """One question: `length` frames, and a needle (its number) before one of them."""
 
     length: int
     depth: float
