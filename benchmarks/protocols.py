@@ -23,7 +23,7 @@ from data_pipelines.sampling import FramePolicy
 
 Family = Literal["llava_video", "longva"]
 SubtitleOrder = Literal["set", "time"]
-FAMILIES = ("llava_video", "longva")
+FAMILIES: tuple[Family, ...] = ("llava_video", "longva")
 PROTOCOLS = ("tpo-paper", "lmms-eval", "best")
 
 

@@ -73,6 +73,11 @@ def read(path: Path, *, subtitles: bool, duration: str | None = None) -> list[It
                 subtitles=file if file and file.exists() else None,
             )
         )
+    if folder and not any(item.subtitles for item in items):
+        count = len({item.video for item in items})
+        raise InputError(
+            f"{folder}: has no subtitles of any of the {count} videos; each must be VIDEO.srt there"
+        )
     return [item for item in items if duration in (None, item.groups["duration"])]
 
 

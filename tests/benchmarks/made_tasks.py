@@ -138,7 +138,7 @@ def write_task(folder: Path, name: str, videos: Sequence[str], each: int = 2) ->
 
 
 def _video_mme(folder: Path, rng: random.Random, numbered: Sequence[tuple[str, int]]) -> None:
-    rows = []
+    rows: list[Row] = []
     for video, number in numbered:
         drawn = task_rows.video_mme(rng, 3 * len(rows))
         rows.append(drawn | {"videoID": video, "question_id": f"{video}-{number + 1}"})
@@ -148,7 +148,8 @@ def _video_mme(folder: Path, rng: random.Random, numbered: Sequence[tuple[str, i
 
 
 def _longvideobench(folder: Path, rng: random.Random, numbered: Sequence[tuple[str, int]]) -> None:
-    rows, subtitles = [], []
+    rows: list[Row] = []
+    subtitles: list[object] = []
     for video, number in numbered:
         row = task_rows.longvideobench(rng, len(rows))
         named = {"video_path": f"{video}.mp4", "subtitle_path": f"{video}_en.json"}

@@ -104,7 +104,7 @@ def from_git(repository: Path, name: str, path: str, commit: str = "HEAD") -> Mo
 def functions_of(source: str, name: str) -> ModuleType:
     """Only the functions and plain constants of a source, run in a module of their own."""
     tree = ast.parse(source)
-    kept = [
+    kept: list[ast.stmt] = [
         node
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
