@@ -154,4 +154,5 @@ TASK = Task(
     score=score,
     summarise=summarise,
     files="test.csv, gsub_test.json",
+    items=2 * 5553,
 )

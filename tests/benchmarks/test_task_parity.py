@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.letters import find_letter
+from benchmarks.paired_test import clustered_error
 from benchmarks.protocols import Protocol, VideoFacts, find_protocol
 from benchmarks.tasks import longvideobench, mlvu, mvbench, nextgqa, tempcompass, videohallucer
 from benchmarks.tasks.item import Item
@@ -231,6 +233,14 @@ def test_videohallucer(tmp_path: Path) -> None:
         found = [metrics[f"{subset}_{ours}"] for subset in videohallucer.SUBSETS]
         assert found == pytest.approx(each)
         assert metrics[f"videohallucer_{ours}"] == pytest.approx(sum(each) / 5)
+
+
+def test_clustered_standard_errors() -> None:
+    for seed, recorded in enumerate(CASES["standard_errors"]):
+        rng = random.Random(seed)
+        values = [float(rng.random() < 0.4) for _ in range(rng.randint(2, 80))]
+        clusters = [str(rng.randrange(12)) for _ in values]
+        assert clustered_error(np.array(values), clusters) == pytest.approx(recorded, abs=1e-12)
 
 
 def test_letters_of_january_2025_are_found_in_every_reply() -> None:
