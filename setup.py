@@ -29,6 +29,8 @@ REQUIREMENTS = [
     # TensorFlow Datasets imports it on every Python but declares it only for Python < 3.9: without
     # this line a builder in a real module fails in download_and_prepare.
     "importlib_resources",
+    # Benchmarks are published as parquet. TensorFlow Datasets needs it too, so it costs nothing.
+    "pyarrow>=25",
     "numpy>=2",
     "einops>=0.8",
     "jaxtyping>=0.3",
@@ -107,5 +109,9 @@ setup(
     packages=[*PACKAGES, "tpo_jax.configs", "tpo_jax.configs.ablations"],
     package_dir={"tpo_jax.configs": "configs"},
     package_data={"tpo_jax": ["assets/**/*"]},
-    entry_points={"console_scripts": ["tpo = tpo_jax.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["tpo = tpo_jax.cli.main:main"],
+        # Where lmms-eval is installed too, it finds the model `tpo_jax` by this.
+        "lmms_eval.models": ["tpo_jax = tpo_jax.cli.lmms_eval_plugin:manifest"],
+    },
 )

@@ -31,16 +31,16 @@ def right_SI(items: Sequence[Item], answers: Sequence[Sequence[Record]]) -> npt.
 
 
 def groups_of(items: Sequence[Item]) -> Groups:
-    """Places of the items of each group: all, by granularity, by kind, by trait."""
+    """Places of the items of each group: all, by granularity, by kind, by its own groups."""
     found: Groups = {"all": np.arange(len(items))}
     granularities = [item.granularity for item in items]
     for granularity in sorted(set(granularities), reverse=True):  # localized first
         found[granularity] = _places(one == granularity for one in granularities)
         for kind in dict.fromkeys(i.kind for i in items if i.granularity == granularity):
             found[kind] = _places(item.kind == kind for item in items)
-    for trait in sorted({trait for item in items for trait in item.traits}):
-        found[trait] = _places(trait in item.traits for item in items)
-        found[f"no {trait}"] = _places(trait not in item.traits for item in items)
+    for name in dict.fromkeys(name for item in items for name in item.groups):
+        for value in sorted({item.groups[name] for item in items}):
+            found[f"{value} {name}"] = _places(item.groups[name] == value for item in items)
     return found
 
 

@@ -1,14 +1,13 @@
 """Asks a model the items of a task, remembers what it said, and sums it up."""
 
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.record_file import append_lines, cut_torn_line, damaged, read_lines
 from benchmarks.scoring import is_correct
 from benchmarks.statistics import accuracy_interval, paired_difference
 from benchmarks.tasks.item import Item
@@ -62,7 +61,7 @@ def run_task(
     Raises:
       InputError: the record is damaged elsewhere than in its last line.
     """
-    _cut_torn_line(record)
+    cut_torn_line(record)
     known = {line.asked: line for line in read_records(record) if line.model == model.name}
     by_video: dict[str, list[Item]] = {}
     for item in items:
@@ -87,7 +86,7 @@ def run_task(
                 )
                 for item, said, one in zip(asked_items, answers, asked, strict=True)
             ]
-            _append(record, new)
+            append_lines(record, map(asdict, new))
             known |= {line.asked: line for line in new}
         of_item |= {item.id: known[one] for item, one in zip(asked_items, asked, strict=True)}
         if progress:
@@ -97,33 +96,13 @@ def run_task(
 
 def read_records(path: Path) -> list[Record]:
     """Every whole line of a record file, in order; none if there is no file."""
-    if not path.exists():
-        return []
-    # A line is whole once its newline is there: what follows the last one was cut off.
-    lines = path.read_bytes().split(b"\n")[:-1]
     records = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
-            records.append(Record(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: line {number} is damaged; delete that line") from error
+            records.append(Record(**line))
+        except TypeError as error:
+            raise damaged(path, number) from error
     return records
-
-
-def _append(path: Path, records: Iterable[Record]) -> None:
-    """Adds one video's lines; they are on disk when this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(record)) + "\n" for record in records)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Removes what follows the last newline, so that the next line begins on a line of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = path.read_bytes() if path.exists() else b""
-    if not data.endswith(b"\n") and data:
-        os.truncate(path, data.rfind(b"\n") + 1)
 
 
 def _fingerprint(item: Item, video_id: str, positions: np.ndarray) -> str:

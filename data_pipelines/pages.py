@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_pipelines import page_counts, page_marks
+from data_pipelines import page_counts, page_heat, page_marks
 from data_pipelines.errors import InputError
 
 # Told apart by colour-blind eyes, and strong enough on white and on black.
@@ -197,6 +197,29 @@ class Page:
         """Adds two texts beside each other; words that the other has not are marked."""
         self._parts.append(page_counts.differences(title, text, other_title, other))
 
+    def heat_map(
+        self,
+        rows: Sequence[str],
+        columns: Sequence[str],
+        shares: Sequence[Sequence[float | None]],
+        corner: str = "",
+        caption: str = "",
+    ) -> None:
+        """Adds a grid of shares in percent, the darker the larger.
+
+        Args:
+          rows, columns: their names.
+          shares: a list for each row, within [0, 1]; None leaves a cell empty.
+          corner: says what rows and columns are.
+          caption: goes below.
+
+        Raises:
+          InputError: a share is outside [0, 1].
+        """
+        if wrong := [s for row in shares for s in row if s is not None and not 0 <= s <= 1]:
+            raise InputError(f"heat map: {wrong[0]} must lie within 0 and 1")
+        self._figure(page_heat.heat_map(rows, columns, shares, PALETTE[0], corner), caption)
+
     def contact_sheet(
         self,
         frames: np.ndarray,
@@ -242,7 +265,7 @@ class Page:
         # The policy forbids the browser to load anything that is not in the file.
         marks = bool(self._marks)
         scripts = f"; {page_marks.script_policy()}" if marks else ""
-        style = _STYLE + page_counts.STYLE + (page_marks.STYLE if marks else "")
+        style = _STYLE + page_counts.STYLE + page_heat.STYLE + (page_marks.STYLE if marks else "")
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

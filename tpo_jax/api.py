@@ -323,7 +323,7 @@ def ask(
         policy = frames
         if not isinstance(policy, FramePolicy):
             policy = FramePolicy(kind="uniform", max_frames=policy)
-        seen, times_F, duration = _video_frames(
+        seen, times_F, duration = video_frames(
             model, video, policy, prompts.frame_times, start, end
         )
     answerer = Answerer(model, prompts=prompts, sampling=sampling or SamplingConfig(), seed=seed)
@@ -339,7 +339,7 @@ def ask(
     return answer.text
 
 
-def _video_frames(
+def video_frames(
     model: LoadedModel,
     video: str | Path,
     policy: FramePolicy,

@@ -37,7 +37,6 @@ from data_pipelines.synthetic_events import (
 )
 
 WRONG_SEGMENTS = 3
-UNSEEN_WORDING, UNSEEN_THING = "unseen wording", "unseen thing"
 
 # What a guesser is right by who knows the grammar: one of the answers the question leaves open.
 OTHERS = len(COLOURS) - 1  # never the colour of the thing itself
@@ -241,23 +240,19 @@ def _draw(
                         answer=question.answer,
                         chance=CHANCE[kind],
                         segment=possible.segment,
-                        traits=_traits(question, possible.events),
+                        groups=_groups(question, possible.events),
                     )
                 )
     return items
 
 
-def _traits(question: Question, events: Sequence[Event]) -> tuple[str, ...]:
-    """What of the question was in no training video."""
-    unseen_thing = any((event.colour, event.floor) in HELDOUT_THINGS for event in events)
-    return tuple(
-        name
-        for name, holds in (
-            (UNSEEN_WORDING, question.wording not in SEEN_WORDINGS),
-            (UNSEEN_THING, unseen_thing),
-        )
-        if holds
-    )
+def _groups(question: Question, events: Sequence[Event]) -> dict[str, str]:
+    """Whether wording and things of the question may be in training videos, or never are."""
+    things = [(event.colour, event.floor) for event in events]
+    return {
+        "wording": "seen" if question.wording in SEEN_WORDINGS else "unseen",
+        "thing": "unseen" if HELDOUT_THINGS.intersection(things) else "seen",
+    }
 
 
 def _rng(seed: int, what: str, video: str) -> np.random.Generator:

@@ -26,7 +26,9 @@ from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import train_frames
 from data_pipelines.synthetic import read_truth
 from tpo_jax.api import LoadedModel, load
+from tpo_jax.cli import eval_options
 from tpo_jax.cli.answering import make_answerer
+from tpo_jax.cli.eval_benchmarks import run_benchmarks
 from tpo_jax.cli.export import load_policy
 from tpo_jax.cli.frames import store_videos
 from tpo_jax.cli.progress import stage_progress
@@ -41,15 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask the same again with what is asked about taken away, and tell what is left: "
         + "; ".join(f"{name}: {told}" for name, told in VIEWS.items()),
     )
+    eval_options.add_arguments(parser)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
-        "Asks the checkpoint and the policy trained from it the same questions about "
-        "config.eval.videos and writes RUN_DIR/eval. No other verb reads config.eval.truth."
+        "Without --tasks, asks the checkpoint and the policy trained from it the same questions\n"
+        "about config.eval.videos and writes RUN_DIR/eval. No other verb reads config.eval.truth.\n"
+        + eval_options.HELP
     )
 
 
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     settings = read_settings(config)
+    if args.tasks or args.compare or args.from_logs:
+        run_benchmarks(args, settings)
+        return
     whole = evaluate(settings)
     if args.counterfactual:
         audit(settings, whole, args.counterfactual)

@@ -8,6 +8,7 @@ after the last layer, and layers beyond, are stored for lossless export but neve
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,11 @@ GELUS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Shape and settings of the tower. `layers` are stored, the first `layers_used` are run."""
+    """Shape and settings of the tower. `layers` are stored, the first `layers_used` are run.
+
+    Normalised pixels are rounded to `pixel_dtype` before anything else is done with them, since
+    evaluation harnesses hand them over as float16; "float32" loses nothing.
+    """
 
     image_size: int
     patch_size: int
@@ -44,6 +49,7 @@ class VisionConfig:
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
     frames_per_chunk: int = 8
+    pixel_dtype: Literal["float32", "float16"] = "float32"
 
     @property
     def side(self) -> int:
@@ -126,7 +132,8 @@ class VisionTower(nnx.Module):
         dtype = self.positions.embedding[...].dtype
         mean = jnp.asarray(config.image_mean, jnp.float32)
         std = jnp.asarray(config.image_std, jnp.float32)
-        pixels = ((frames_FHWC.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
+        pixels = (frames_FHWC.astype(jnp.float32) / 255 - mean) / std
+        pixels = pixels.astype(config.pixel_dtype).astype(dtype)
         read = config.side * config.patch_size
         patches = rearrange(
             pixels[:, :read, :read],

@@ -1,0 +1,31 @@
+"""What `tpo eval` does with published benchmarks: score a checkpoint or a log, compare results."""
+
+import argparse
+from pathlib import Path
+
+from data_pipelines.errors import InputError
+from tpo_jax.cli.eval_compare import compare
+from tpo_jax.cli.eval_logs import score_log
+from tpo_jax.cli.eval_tasks import run_tasks
+from tpo_jax.cli.settings import RunConfig
+
+
+def run_benchmarks(args: argparse.Namespace, settings: RunConfig) -> None:
+    """Score what is to be scored, then compare: two results, or what was scored with one before it.
+
+    Raises:
+      InputError: options that do not go together.
+    """
+    others = [Path(folder) for folder in args.compare or ()]
+    scoring = bool(args.from_logs or args.tasks)
+    if args.html and not others:
+        raise InputError(f"--html={args.html}: only used with --compare; give that too")
+    if others and len(others) != 2 - scoring:
+        wanted = "one result to compare with" if scoring else "two results"
+        raise InputError(f"--compare: {len(others)} given; give {wanted}")
+    if args.from_logs:
+        others.append(score_log(args))
+    elif args.tasks:
+        others.append(run_tasks(args, settings))
+    if len(others) == 2:
+        compare(others[0], others[1], args)
