@@ -1,6 +1,8 @@
 """The lessons: endless, given by their seed, and short."""
 
 import itertools
+from collections import Counter
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,14 @@ from data_pipelines.images import ImagePolicy
 from data_pipelines.lessons import (
     BRANCH_TOKENS,
     FRAME_COUNTS,
+    LONG_EVENTS,
+    LONG_FRAMES,
     MAX_FRAMES,
     MOST_EVENTS,
     LessonPlan,
     draw_clip,
+    draw_long_clip,
+    draw_long_question,
     draw_question,
     lesson_batch,
     train_tokenizer,
@@ -27,26 +33,28 @@ from data_pipelines.prompts import (
     make_prompt,
     question_tokens,
 )
-from data_pipelines.synthetic import Shown, draw_events
+from data_pipelines.synthetic import Shown
 from data_pipelines.synthetic_events import (
+    ALL_WORDINGS,
     COLOURS,
     COMPREHENSIVE_KINDS,
-    COUNTS,
     DESCRIBE,
     LOCALIZED_KINDS,
-    MOTIONS,
-    SHAPES,
+    NUMBERS,
+    WORDINGS,
     Event,
+    Question,
     caption,
-    comprehensive_question,
-    localized_question,
+    draw_events,
     read_caption,
 )
+from tests.data_pipelines.grammar_by_hand import needed, right_answer, understand
 
 IMAGES = ImagePolicy(size=14)
 Batch = dict[str, np.ndarray]
 CLIPS = 2
 QUESTIONS = 3
+NEVER = 10**6
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +62,18 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(512)
 
 
-def lesson(tokenizer: Tokenizer, step: int, *, seed: int = 0, single: int = 0) -> Batch:
-    plan = LessonPlan(seed=seed, clips=CLIPS, questions=QUESTIONS, single_events_until=single)
+def lesson(
+    tokenizer: Tokenizer, step: int, *, seed: int = 0, single: int = 0, long_from: int = NEVER
+) -> Batch:
+    plan = LessonPlan(
+        seed=seed,
+        clips=CLIPS,
+        questions=QUESTIONS,
+        single_events_until=single,
+        long_from=long_from,
+        long_clips=1,
+        about_the_end=0.9,
+    )
     return lesson_batch(step, plan, tokenizer, images=IMAGES, tokens_per_frame=2)
 
 
@@ -64,10 +82,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def every_event() -> list[Event]:
-    return [
-        Event(shape=shape, colour=colour, motion=motion, count=count)
-        for colour, shape, motion, count in itertools.product(COLOURS, SHAPES, MOTIONS, COUNTS)
-    ]
+    return [Event(colour=c, ceiling=up, floor=down) for c, up, down in permutations(COLOURS, 3)]
 
 
 # ---------------------------------------------------------------------------------- the tokenizer
@@ -80,7 +95,7 @@ def test_the_tokenizer_is_the_same_every_time(tokenizer: Tokenizer) -> None:
 
 def test_any_text_comes_back(tokenizer: Tokenizer) -> None:
     texts = [
-        "Two cyan crosses move up. One red ring moves left.",
+        "Cyan thing between green and pink. Which thing follows the red thing?",
         " leading, trailing \n\n and  double  spaces ",
         "Grün, 绿色, 🙂 and \x00\t",
     ]
@@ -88,24 +103,41 @@ def test_any_text_comes_back(tokenizer: Tokenizer) -> None:
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
+def every_text() -> set[tuple[str, str]]:
+    """Every question of the grammar with every answer that it may have."""
+    answers: dict[str, list[str]] = {
+        "ceiling": [f"The ceiling is {colour}." for colour in COLOURS],
+        "floor": [f"The floor is {colour}." for colour in COLOURS],
+        "both": [f"Between {up} and {down}." for up, down in permutations(COLOURS, 2)],
+        "order": [f"The {colour} thing." for colour in COLOURS],
+        "count": ["One thing.", *(f"{number.capitalize()} things." for number in NUMBERS[1:])],
+    }
+    answers["after"] = [f"The {a} thing, {b} floor." for a, b in permutations(COLOURS, 2)]
+    answers |= {"before": answers["after"], "never": answers["order"]}
+    return {
+        (words.format(*named), answer)
+        for kind, wordings in WORDINGS.items()
+        for words in wordings
+        for named in permutations(COLOURS, 1 + words.count("{1}") + words.count("{2}"))
+        for answer in answers[kind]
+        if kind not in ("order", "never") or answer.split()[1] in named
+    }
+
+
 def test_the_longest_texts_of_the_grammar_fit_a_branch(tokenizer: Tokenizer) -> None:
     rng = np.random.default_rng(5)
-    events = every_event()
-    questions = [localized_question(event, kind) for event in events for kind in LOCALIZED_KINDS]
-    for one, other in itertools.permutations(events[:: len(events) // len(COLOURS)], 2):
-        questions += [
-            comprehensive_question([one, other], kind, int(kind == "before"), 1 - (kind == "after"))
-            for kind in COMPREHENSIVE_KINDS
-        ]
-    texts = {question.text for question in questions}
-    assert len(texts) == 5 * len(COLOURS) + len(COLOURS) * (len(COLOURS) - 1) + 2
-    longest = sorted(events, key=lambda event: -len(tokenizer.encode(caption([event])).ids))[:60]
+    texts = every_text()
+    assert len({text for text, _ in texts}) == 3 * (6 * 9 + 9 * 8 + 9 * 8 * 7)
+    asked = {text: len(question_tokens(tokenizer, text)) for text, _ in texts | {(DESCRIBE, "")}}
+    longest = sorted(every_event(), key=lambda one: -len(tokenizer.encode(caption([one])).ids))[:60]
     captions = [caption([longest[i] for i in rng.permutation(60)[:3]]) for _ in range(500)]
     captions.append(caption(longest[:3]))
-    asked = {(question.text, question.answer) for question in questions}
-    for text, answer in asked | {(DESCRIBE, told) for told in captions}:
-        branch = [*question_tokens(tokenizer, text), *answer_tokens(tokenizer, answer)]
-        assert len(branch) <= BRANCH_TOKENS, (text, answer)
+    told = {
+        answer: len(answer_tokens(tokenizer, answer))
+        for answer in {answer for _, answer in texts} | set(captions)
+    }
+    for text, answer in texts | {(DESCRIBE, one) for one in captions}:
+        assert asked[text] + told[answer] <= BRANCH_TOKENS, (text, answer)
 
 
 # ------------------------------------------------------------------------------- clips, questions
@@ -146,40 +178,89 @@ def test_every_event_of_a_clip_is_seen_twice_and_nothing_else(
     assert counts[2] == {1} and counts[MAX_FRAMES] == {1, 2, 3}
 
 
+def check(question: Question, events: list[Event]) -> tuple[str, int]:
+    """The question is answered from the events; returns its kind and its wording."""
+    if question.kind == "describe":
+        assert (question.text, question.answer) == (DESCRIBE, caption(events))
+        return "describe", 0
+    kind, wording, _ = understand(question.text)
+    assert question.answer == right_answer(question.text, events)
+    assert (kind, wording) == (question.kind, question.wording)
+    return kind, wording
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_questions_are_of_every_kind_and_answered_from_the_events(count: int) -> None:
     rng = np.random.default_rng(count)
     kinds = set()
-    for _ in range(300):
+    for _ in range(500):
         events = draw_events(rng, count)
-        question = draw_question(rng, events)
-        kinds.add(question.kind)
-        right = {(DESCRIBE, caption(events))}
-        right |= {
-            (q.text, q.answer)
-            for event in events
-            for kind in LOCALIZED_KINDS
-            for q in [localized_question(event, kind)]
-        }
-        if count > 1:
-            nouns = [event.name for event in events]
-            right |= {
-                ("What comes first in the video?", f"The {nouns[0]} come first."),
-                ("What comes last in the video?", f"The {nouns[-1]} come last."),
-            }
-            for a, b in itertools.pairwise(nouns):
-                right.add(
-                    (f"What comes right after the {a}?", f"The {b} come right after the {a}.")
-                )
-                right.add(
-                    (f"What comes right before the {b}?", f"The {a} come right before the {b}.")
-                )
-            for a, b in itertools.combinations(nouns, 2):
-                right.add((f"Which come first, the {a} or the {b}?", f"The {a} come first."))
-                right.add((f"Which come first, the {b} or the {a}?", f"The {a} come first."))
-        assert (question.text, question.answer) in right
-    expected = {"describe", *LOCALIZED_KINDS}
-    assert kinds == (expected if count == 1 else expected | set(COMPREHENSIVE_KINDS))
+        kinds.add(check(draw_question(rng, events), events))
+    asked = LOCALIZED_KINDS if count == 1 else (*LOCALIZED_KINDS, *COMPREHENSIVE_KINDS)
+    assert kinds == {("describe", 0), *itertools.product(asked, ALL_WORDINGS)}
+
+
+def last_needed(question: Question, events: list[Event]) -> int | None:
+    """The event that a question of a known place is about, or the later of two neighbours."""
+    _, _, named = understand(question.text)
+    order = [event.colour for event in events]
+    match question.kind:
+        case "after":
+            return order.index(named[0]) + 1
+        case "before":
+            return order.index(named[0])
+        case "order" | "count" | "never":
+            return None
+    return events.index(*needed(question.text, events))
+
+
+@pytest.mark.parametrize("about_the_end", [0.0, 0.9, 1.0])
+def test_long_clips_are_asked_about_their_end(about_the_end: float) -> None:
+    rng = np.random.default_rng(0)
+    stories = [draw_events(rng, count) for count in (6, 7, 8)]
+    at_the_end: dict[str, list[bool]] = {}
+    kinds = set()
+    for number in range(900):
+        events = stories[number % 3]
+        question = draw_long_question(rng, events, about_the_end=about_the_end)
+        kinds.add(check(question, events))
+        at = last_needed(question, events)
+        if at is not None:
+            localized = question.kind in LOCALIZED_KINDS
+            is_last = at == len(events) - 1
+            at_the_end.setdefault("localized" if localized else "neighbours", []).append(is_last)
+    assert kinds == set(itertools.product(WORDINGS, ALL_WORDINGS))
+    localized, neighbours = (np.mean(at_the_end[name]) for name in ("localized", "neighbours"))
+    assert abs(localized - about_the_end) < 0.04
+    assert abs(neighbours - about_the_end) < 0.1 and len(at_the_end["neighbours"]) > 60
+
+
+def test_elsewhere_long_clips_are_asked_about_any_other_event() -> None:
+    rng = np.random.default_rng(1)
+    events = draw_events(rng, 6)
+    places = Counter(
+        last_needed(question, events)
+        for question in (draw_long_question(rng, events, about_the_end=0.0) for _ in range(400))
+        if question.kind in LOCALIZED_KINDS
+    )
+    assert sorted(places) == [0, 1, 2, 3, 4] and min(places.values()) > 30
+
+
+def test_a_long_clip_shows_all_of_its_events() -> None:
+    rng = np.random.default_rng(2)
+    counts = set()
+    for _ in range(12):
+        pictures, events = draw_long_clip(rng, IMAGES)
+        assert pictures.shape == (LONG_FRAMES, 14, 14, 3) and pictures.dtype == np.uint8
+        counts.add(len(events))
+        # Ceiling and floor in turn, as they follow on each other.
+        edges = np.stack([pictures[:, 0], pictures[:, -1]], axis=1).mean(axis=2).astype(float)
+        steps = np.abs(np.diff(edges, axis=0)).max(axis=(1, 2))
+        changes = sum(
+            (a.ceiling, a.floor) != (b.ceiling, b.floor) for a, b in itertools.pairwise(events)
+        )
+        assert np.sum(steps > 40) == changes
+    assert counts == set(range(LONG_EVENTS[0], LONG_EVENTS[1] + 1))
 
 
 # ------------------------------------------------------------------------------------ the batches
@@ -203,6 +284,19 @@ def test_frame_counts_take_turns(tokenizer: Tokenizer) -> None:
     assert max(FRAME_COUNTS) == MAX_FRAMES
 
 
+def test_long_clips_come_every_second_time(tokenizer: Tokenizer) -> None:
+    for step in range(4):
+        short, mixed = lesson(tokenizer, step), lesson(tokenizer, step, long_from=2)
+        assert same(short, mixed) == (step != 3)
+    assert mixed["frames"].shape == (1, LONG_FRAMES, 14, 14, 3)
+    assert mixed["answers"].shape == (1, QUESTIONS, BRANCH_TOKENS)
+    rng = np.random.default_rng([0, 3])
+    pictures, events = draw_long_clip(rng, IMAGES)
+    asked = [draw_long_question(rng, events, about_the_end=0.9) for _ in range(QUESTIONS)]
+    np.testing.assert_array_equal(mixed["frames"][0], pictures)
+    assert answers(tokenizer, mixed, 0) == [question.answer for question in asked]
+
+
 def answers(tokenizer: Tokenizer, batch: Batch, row: int) -> list[str]:
     """What is supervised, as text; each ends its turn."""
     texts = []
@@ -219,7 +313,8 @@ def test_single_events_come_first(tokenizer: Tokenizer) -> None:
         assert batch["frames"].shape == (CLIPS, 2, 14, 14, 3)
         for row in range(CLIPS):
             for text in answers(tokenizer, batch, row):
-                assert text.count(".") == 1 and "first" not in text and "last" not in text
+                assert text.count(".") == 1 and text.count("thing") <= 1
+                assert "floor." not in text  # nothing of neighbours
 
 
 def test_two_hundred_lessons(tokenizer: Tokenizer) -> None:

@@ -1,4 +1,4 @@
-"""`tpo demo`: all of TPO, from making the videos to the report."""
+"""`tpo demo`: all of TPO, from making the videos to the report, beside its controls."""
 
 import argparse
 import json
@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.artefacts import write_json
 from data_pipelines.synthetic import write_videos
-from tpo_jax.cli import curate, export, frames, reference, report, train
-from tpo_jax.cli import eval as eval_verb
+from tpo_jax.cli import curate, export, frames
+from tpo_jax.cli.arms import arm_settings
+from tpo_jax.cli.experiment import BASE, GOLD, TAKEN, WHOLE, ask_arms, open_exam, train_arms
+from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.progress import duration_text, stage_progress
 from tpo_jax.cli.settings import RunConfig, read_settings
 from tpo_jax.parallel.mesh import check_batch, make_mesh
@@ -22,9 +25,11 @@ SPLITS = ("train", "development", "heldout")  # each with a seed of its own
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own options."""
     parser.epilog = (
-        "Stages: videos, frames, curate, reference, train, eval, export, report. Each leaves its "
-        "artefact in RUN_DIR. What is there is not done again: a killed demo goes on where it was. "
-        "With config.loss.dpo_weight=0 there is no stage reference."
+        "Stages: videos, frames, curate, arms (for every arm and seed: reference and train), eval, "
+        "export, report. Arms are TPO and what it is compared with: config.arms.names and "
+        "config.arms.seeds. Each stage leaves its artefact in RUN_DIR. What is there is not done "
+        "again: a killed demo goes on where it was. More arms and questions: "
+        "python -m benchmarks.ablation --help."
     )
 
 
@@ -33,18 +38,16 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     settings = read_settings(config)
     # A mesh that cannot be is better said now than after minutes of curation.
     check_batch(make_mesh(settings.mesh), settings.train.batch_pairs)
+    keep_compiled(settings)
     stages: dict[str, Callable[[RunConfig], object]] = {
         "videos": make_videos,
         "frames": frames.make_frames,
         "curate": curate.make_pairs,
-        "reference": reference.make_reference,
-        "train": train.train_policy,
-        "eval": eval_verb.evaluate,
-        "export": export.export_policy,
-        "report": report.make_report,
+        "arms": train_arms,
+        "eval": ask_everyone,
+        "export": export_one,
+        "report": report_heldout,
     }
-    if not settings.loss.needs_reference:
-        del stages["reference"]
     started = time.monotonic()
     spent: dict[str, float] = {}
     for name, stage in stages.items():
@@ -53,6 +56,12 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
         spent[name] = time.monotonic() - begun
     _add_times(Path(settings.run_dir) / "seconds.json", spent)
     print(f"took {duration_text(time.monotonic() - started)}")
+
+
+def keep_compiled(settings: RunConfig) -> None:
+    """Programs are compiled once for all arms, and for the next run in this folder."""
+    jax.config.update("jax_compilation_cache_dir", str(Path(settings.run_dir) / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def make_videos(settings: RunConfig, splits: Sequence[str] = SPLITS) -> None:
@@ -71,6 +80,27 @@ def make_videos(settings: RunConfig, splits: Sequence[str] = SPLITS) -> None:
                 progress=lambda done, total, detail: update(done, detail),
             )
             update(count)
+
+
+def ask_everyone(settings: RunConfig) -> None:
+    """Ask the models of all arms about the held-out videos, and TPO and its base once more
+    without the segment.
+    """
+    exam = open_exam(settings, "heldout")
+    ask_arms(settings, exam, WHOLE, [BASE, *settings.arms.names])
+    ask_arms(settings, exam, GOLD, [BASE])
+    if "tpo" in settings.arms.names:
+        ask_arms(settings, exam, TAKEN["removed"], [BASE, "tpo"])
+
+
+def export_one(settings: RunConfig) -> None:
+    """The method's first model (that of the last arm named) as PyTorch files."""
+    export.export_policy(arm_settings(settings, settings.arms.names[-1], 0))
+
+
+def report_heldout(settings: RunConfig) -> None:
+    """The page about the held-out videos."""
+    make_experiment_report(settings, open_exam(settings, "heldout"))
 
 
 def _add_times(path: Path, spent: dict[str, float]) -> None:

@@ -1,6 +1,5 @@
 """A model whose every answer is known, and a run of curation with it."""
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from data_pipelines.curation.pipeline import Curator, Progress, curate
 from data_pipelines.curation.questions import RuleQuestions
 from data_pipelines.frames import FrameStore
 from data_pipelines.synthetic import Shown
-from data_pipelines.synthetic_events import DESCRIBE, LOCALIZED_KINDS, caption, localized_question
+from data_pipelines.synthetic_events import DESCRIBE, caption
+from tests.data_pipelines.grammar_by_hand import needed, right_answer
 
 CONFIG = CurateConfig(pairs=100, comprehensive_per_video=6)
 SAMPLING = {"temperature": 0.0}
@@ -58,8 +58,8 @@ class KnowingModel:
         if request.question == DESCRIBE:
             told = caption([shown.event for shown in timeline if shown in seen])
             return self.captions.get((video_id, number), told)
-        needed, answer = answers_of(timeline)[request.question]
-        told = answer if all(shown in seen for shown in needed) else UNKNOWN
+        asked, answer = answer_to(request.question, timeline)
+        told = answer if all(shown in seen for shown in asked) else UNKNOWN
         return self.tamper(request.question, told)
 
 
@@ -71,25 +71,11 @@ def shown_in(
     return [shown for shown in timeline if any(shown.start <= time < shown.end for time in times)]
 
 
-def answers_of(timeline: list[Shown]) -> dict[str, tuple[list[Shown], str]]:
-    """Every question that can be asked of a video: what one must have seen, and the answer."""
-    told: dict[str, tuple[list[Shown], str]] = {}
-    for shown in timeline:
-        for kind in LOCALIZED_KINDS:
-            question = localized_question(shown.event, kind)
-            told[question.text] = [shown], question.answer
-    nouns = [shown.event.name for shown in timeline]
-    told["What comes first in the video?"] = timeline, f"The {nouns[0]} come first."
-    told["What comes last in the video?"] = timeline, f"The {nouns[-1]} come last."
-    for one, two in itertools.pairwise(nouns):
-        after, before = f"right after the {one}", f"right before the {two}"
-        told[f"What comes {after}?"] = timeline, f"The {two} come {after}."
-        told[f"What comes {before}?"] = timeline, f"The {one} come {before}."
-    for one, two in itertools.combinations(nouns, 2):
-        answer = f"The {one} come first."
-        told[f"Which come first, the {one} or the {two}?"] = timeline, answer
-        told[f"Which come first, the {two} or the {one}?"] = timeline, answer
-    return told
+def answer_to(question: str, timeline: list[Shown]) -> tuple[list[Shown], str]:
+    """What one must have seen of a video, and the answer."""
+    events = [shown.event for shown in timeline]
+    asked = needed(question, events)
+    return [shown for shown in timeline if shown.event in asked], right_answer(question, events)
 
 
 class World(NamedTuple):

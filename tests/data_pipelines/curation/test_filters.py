@@ -15,15 +15,15 @@ from data_pipelines.errors import InputError
 
 GOOD = Verdict(chosen_better=True, unambiguous=True, chosen_right=True, why="because")
 POOR = Verdict(chosen_better=False, unambiguous=False, chosen_right=False, why="because")
-RIGHT, WRONG = "The red shapes are rings.", "The red shapes are crosses."
-OTHER = "I see no red shapes."
+RIGHT, WRONG = "The ceiling is blue.", "The ceiling is green."
+OTHER = "I see no red thing."
 
 
 def candidate(ambiguous: str = "") -> Candidate:
     return Candidate(
         granularity="localized",
-        kind="shape",
-        question="What are the red shapes?",
+        kind="ceiling",
+        question="What colour is the ceiling over the red thing?",
         segment=2,
         expected=RIGHT,
         ambiguous=ambiguous,
@@ -89,9 +89,9 @@ def test_the_rule_judge(chosen: str, rejected: str, better: bool, right: bool) -
     assert (judged.chosen_better, judged.chosen_right) == (better, right)
     assert judged.unambiguous and RIGHT in judged.why
     # Ambiguity is the question's, whatever the answers; and its reason is the one told.
-    judged = RuleJudge().judge(candidate("red shapes in segment 7 too"), chosen, rejected)
+    judged = RuleJudge().judge(candidate("segment 7: The ceiling is pink."), chosen, rejected)
     assert (judged.chosen_better, judged.chosen_right) == (better, right)
-    assert not judged.unambiguous and judged.why == "red shapes in segment 7 too"
+    assert not judged.unambiguous and judged.why == "segment 7: The ceiling is pink."
 
 
 def test_only_right_against_wrong_is_kept() -> None:

@@ -14,19 +14,20 @@ from data_pipelines.curation.segments import uniform_segments
 from data_pipelines.errors import InputError
 from data_pipelines.pairs import read_pairs
 from data_pipelines.sampling import inside, outside
-from data_pipelines.synthetic_events import DESCRIBE, caption
+from data_pipelines.synthetic_events import COLOURS, DESCRIBE, caption
 from tests.data_pipelines.curation.knowing_model import (
     CONFIG,
     MADE_FROM,
     SAMPLING,
     UNKNOWN,
     World,
-    answers_of,
+    answer_to,
     knowing,
     read_dropped,
     run,
     shown_in,
 )
+from tests.data_pipelines.grammar_by_hand import understand
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,7 +37,7 @@ def test_kept_pairs_have_the_right_chosen_answer(world: World, undisturbed: Path
     assert {pair.video_id for pair in pairs} == set(world.store.videos)
     assert {pair.granularity for pair in pairs} == {"localized", "comprehensive"}
     for pair in pairs:
-        _, right = answers_of(world.timelines[pair.video_id])[pair.question]
+        _, right = answer_to(pair.question, world.timelines[pair.video_id])
         assert pair.chosen == right and pair.rejected == UNKNOWN
         assert pair.judge_said == {
             "chosen_better": True,
@@ -56,7 +57,7 @@ def test_pairs_tell_the_frames_their_answers_were_made_from(
     for pair in read_pairs(undisturbed / "pairs.jsonl"):
         info = world.store.info(pair.video_id)
         timeline = world.timelines[pair.video_id]
-        needed, _ = answers_of(timeline)[pair.question]
+        needed, _ = answer_to(pair.question, timeline)
         sides = [
             shown_in(world.store, pair.video_id, positions, timeline)
             for positions in (pair.chosen_frames, pair.rejected_frames)
@@ -124,12 +125,13 @@ def test_every_candidate_is_kept_or_dropped_with_a_reason(world: World, undistur
 
 def tampered(question: str, answer: str) -> str:
     """Empty, the same on both sides, wrong, or left as it is, by kind of question."""
-    if question.startswith("Which way"):
+    kind, _, _ = understand(question)
+    if kind == "ceiling":
         return ""
-    if question.startswith("How many"):
-        return "There are many."
-    if question.startswith("What comes"):
-        return UNKNOWN if answer != UNKNOWN else "The red shapes come first."
+    if kind == "floor":
+        return "There is no floor."
+    if kind in ("after", "before"):
+        return UNKNOWN if answer != UNKNOWN else "The red thing, pink floor."
     return answer
 
 
@@ -137,14 +139,14 @@ def test_each_filter_drops_what_it_should(world: World, tmp_path: Path) -> None:
     out = tmp_path / "pairs"
     run(world, out, knowing(world, tamper=tampered))
     kept = {pair.kind for pair in read_pairs(out / "pairs.jsonl")}
-    assert kept == {"shape", "order"}
+    assert kept == {"both", "order", "count", "never"}
     reasons: dict[str, set[str]] = {}
     for entry in read_dropped(out):
         reasons.setdefault(entry["kind"], set()).add(entry["filter"])
     for kind, name in (
-        ("motion", "empty"),
-        ("count", "identical"),
-        ("first", "chosen_wrong"),
+        ("ceiling", "empty"),
+        ("floor", "identical"),
+        ("before", "chosen_wrong"),
         ("after", "chosen_wrong"),
     ):
         assert reasons[kind] == {name}, kind
@@ -154,10 +156,9 @@ def test_without_the_post_filter_only_empty_and_identical_go(world: World, tmp_p
     captions = {}
     for video in world.store.videos[1:]:  # the last segment contradicts what the first ones tell
         first = world.timelines[video][0].event
-        shape = "ring" if first.shape != "ring" else "cross"
-        motion = "up" if first.motion != "up" else "down"
-        count = "two" if first.count != "two" else "three"
-        other = replace(first, shape=shape, motion=motion, count=count)
+        taken = (first.colour, first.ceiling, first.floor)
+        ceiling, floor = [colour for colour in COLOURS if colour not in taken][:2]
+        other = replace(first, ceiling=ceiling, floor=floor)
         end = len(uniform_segments(world.store.info(video).duration, CONFIG.segment_seconds))
         captions[video, end - 1] = caption([other])
     told = {}

@@ -1,6 +1,5 @@
 """Questions from captions: asked where the captions give one answer, and that is the right one."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,23 +13,24 @@ from data_pipelines.curation.questions import Candidate, RuleQuestions, TimeQues
 from data_pipelines.synthetic_events import (
     COLOURS,
     COMPREHENSIVE_KINDS,
-    COUNTS,
     DESCRIBE,
     LOCALIZED_KINDS,
-    MOTIONS,
-    SHAPES,
+    MOST_EVENTS,
+    SEEN_WORDINGS,
     Event,
     caption,
-    localized_question,
+    draw_events,
+    every_question,
 )
+from tests.data_pipelines.grammar_by_hand import needed, right_answer, understand
 
 MAKER = RuleQuestions()
-RED = Event(shape="ring", colour="red", motion="left", count="one")
-CYAN = Event(shape="cross", colour="cyan", motion="up", count="two")
-WHITE = Event(shape="ring", colour="white", motion="down", count="three")
-GREEN = Event(shape="square", colour="green", motion="right", count="two")
-# The red shapes told of in every other way.
-OTHERWISE = Event(shape="cross", colour="red", motion="up", count="two")
+RED = Event(colour="red", ceiling="blue", floor="pink")
+CYAN = Event(colour="cyan", ceiling="green", floor="orange")
+WHITE = Event(colour="white", ceiling="blue", floor="orange")
+GREEN = Event(colour="green", ceiling="white", floor="pink")
+# The red thing told of in every other way.
+OTHERWISE = Event(colour="red", ceiling="green", floor="orange")
 SEEDS = st.integers(0, 2**32)
 
 
@@ -55,15 +55,12 @@ def comprehensive(*told: Sequence[Event] | str, count: int = 8, seed: int = 0) -
 @st.composite
 def stories(draw: st.DrawFn) -> tuple[list[Event], list[str]]:
     """Events, and captions of segments: an event that runs over a border is told of twice."""
-    events = [
-        Event(
-            shape=draw(st.sampled_from(SHAPES)),
-            colour=colour,
-            motion=draw(st.sampled_from(MOTIONS)),
-            count=draw(st.sampled_from(COUNTS)),
-        )
-        for colour in draw(st.permutations(COLOURS))[: draw(st.integers(1, len(COLOURS)))]
-    ]
+    others = [draw(st.permutations(COLOURS)) for _ in COLOURS]
+    colours = draw(st.permutations(COLOURS))[: draw(st.integers(1, len(COLOURS)))]
+    events = []
+    for colour, names in zip(colours, others, strict=False):
+        ceiling, floor = [name for name in names if name != colour][:2]
+        events.append(Event(colour=colour, ceiling=ceiling, floor=floor))
     captions, at = [], 0
     while at < len(events):
         end = min(len(events), at + draw(st.integers(1, 3)))
@@ -84,27 +81,27 @@ def test_a_localized_question_is_about_its_segment(
     assert [candidate.segment for candidate in candidates] == list(range(len(captions)))
     for candidate in candidates:
         assert candidate.granularity == "localized" and not candidate.ambiguous
-        right = {
-            localized_question(event, candidate.kind).text: localized_question(
-                event, candidate.kind
-            ).answer
-            for event in events
-            if caption([event]) in captions[candidate.segment or 0]
-        }
-        assert right[candidate.question] == candidate.expected
+        kind, wording, _ = understand(candidate.question)
+        assert kind == candidate.kind and kind in LOCALIZED_KINDS and wording in SEEN_WORDINGS
+        (event,) = needed(candidate.question, events)
+        assert caption([event]) in captions[candidate.segment or 0]
+        assert candidate.expected == right_answer(candidate.question, events)
     assert MAKER.localized(captions, segments_of(captions), rng_of(seed)) == candidates
 
 
 def test_all_kinds_and_all_events_of_a_segment_are_asked_about() -> None:
     asked = [localized([RED, CYAN], seed=seed)[0] for seed in range(60)]
-    assert {one.kind for one in asked} == set(LOCALIZED_KINDS)
-    names = {"red shapes", "cyan shapes"}
+    assert {understand(one.question)[:2] for one in asked} == {
+        (kind, wording) for kind in LOCALIZED_KINDS for wording in SEEN_WORDINGS
+    }
+    names = {"red thing", "cyan thing"}
     assert {name for one in asked for name in names if name in one.question} == names
     assert MAKER.describe == DESCRIBE
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "A ring, I think.", "One red ring moves", "One red ring moves left. Two"]
+    "bad",
+    ["", "A thing, I think.", "Red thing between blue", "Red thing between blue and pink. Cyan"],
 )
 def test_an_unreadable_caption_is_not_asked_about(bad: str) -> None:
     candidates = localized([RED], bad, [WHITE], bad)
@@ -113,9 +110,10 @@ def test_an_unreadable_caption_is_not_asked_about(bad: str) -> None:
 
 
 def test_what_is_told_otherwise_elsewhere_is_ambiguous() -> None:
-    marks = [one.ambiguous for one in localized([RED], [CYAN], [OTHERWISE], [WHITE])]
+    asked = localized([RED], [CYAN], [OTHERWISE], [WHITE])
+    marks = [one.ambiguous for one in asked]
     assert "segment 2" in marks[0] and "segment 0" in marks[2]
-    assert "red shapes" in marks[0] and marks[1] == marks[3] == ""
+    assert right_answer(asked[0].question, [OTHERWISE]) in marks[0] and marks[1] == marks[3] == ""
 
 
 def test_what_is_told_alike_elsewhere_is_not_ambiguous() -> None:
@@ -125,28 +123,10 @@ def test_what_is_told_alike_elsewhere_is_not_ambiguous() -> None:
 def test_what_a_caption_tells_of_twice_is_ambiguous() -> None:
     for seed in range(20):
         (candidate,) = localized([RED, CYAN, OTHERWISE], seed=seed)
-        assert bool(candidate.ambiguous) == ("red shapes" in candidate.question)
+        assert bool(candidate.ambiguous) == ("red thing" in candidate.question)
 
 
 # ---------------------------------------------------------------------------------- comprehensive
-
-
-def right_answer(question: str, nouns: list[str]) -> str:
-    """Answered anew from the order of the nouns, without the grammar's own code."""
-    if question == "What comes first in the video?":
-        return f"The {nouns[0]} come first."
-    if question == "What comes last in the video?":
-        return f"The {nouns[-1]} come last."
-    if beside := re.fullmatch(r"What comes right (after|before) the (\w+ shapes)\?", question):
-        side, noun = beside.groups()
-        other = nouns[nouns.index(noun) + {"after": 1, "before": -1}[side]]
-        assert not (side == "before" and noun == nouns[0])
-        return f"The {other} come right {side} the {noun}."
-    order = re.fullmatch(r"Which come first, the (\w+ shapes) or the (\w+ shapes)\?", question)
-    assert order
-    one, other = order.groups()
-    assert one != other
-    return f"The {min(one, other, key=nouns.index)} come first."
 
 
 @given(stories(), st.integers(0, 12), SEEDS)
@@ -155,14 +135,15 @@ def test_comprehensive_questions_are_answered_from_the_events(
 ) -> None:
     events, captions = story
     candidates = MAKER.comprehensive(captions, count, rng_of(seed))
-    nouns = [event.name for event in events]
     for candidate in candidates:
         assert candidate.granularity == "comprehensive" and candidate.segment is None
         assert not candidate.ambiguous
-        assert candidate.expected == right_answer(candidate.question, nouns)
+        kind, wording, _ = understand(candidate.question)
+        assert kind == candidate.kind and kind in COMPREHENSIVE_KINDS and wording in SEEN_WORDINGS
+        assert candidate.expected == right_answer(candidate.question, events)
     texts = [candidate.question for candidate in candidates]
     assert len(set(texts)) == len(texts) <= count
-    if count and len(events) >= 3:
+    if count and 3 <= len(events) <= MOST_EVENTS:
         assert texts
     else:
         assert not texts
@@ -171,7 +152,9 @@ def test_comprehensive_questions_are_answered_from_the_events(
 
 def test_all_comprehensive_kinds_are_asked() -> None:
     asked = [one for seed in range(30) for one in comprehensive([RED, CYAN], [WHITE], seed=seed)]
-    assert {one.kind for one in asked} == set(COMPREHENSIVE_KINDS)
+    assert {understand(one.question)[:2] for one in asked} == {
+        (kind, wording) for kind in COMPREHENSIVE_KINDS for wording in SEEN_WORDINGS
+    }
     assert len(comprehensive([RED, CYAN], [WHITE, GREEN], count=5)) == 5
 
 
@@ -197,8 +180,19 @@ def test_nothing_is_asked_about_a_story_that_is_not_clear(told: tuple) -> None:
 def test_an_event_over_a_border_is_one_event() -> None:
     for seed in range(20):
         for candidate in comprehensive([RED, CYAN], [CYAN, WHITE], [WHITE], seed=seed):
-            nouns = ["red shapes", "cyan shapes", "white shapes"]
-            assert candidate.expected == right_answer(candidate.question, nouns)
+            told = right_answer(candidate.question, [RED, CYAN, WHITE])
+            assert candidate.expected == told
+
+
+@pytest.mark.parametrize("count", [3, 6, MOST_EVENTS])
+def test_the_audit_knows_the_answer_to_all_that_is_asked(count: int) -> None:
+    """Pairs are audited against `every_question` of the truth."""
+    events = draw_events(rng_of(count), count)
+    known = {question.text: question.answer for question in every_question(events)}
+    told = [[event] for event in events]
+    for seed in range(20):
+        for one in [*localized(*told, seed=seed), *comprehensive(*told, count=20, seed=seed)]:
+            assert known[one.question] == one.expected
 
 
 # ------------------------------------------------------------------------------------ any video
