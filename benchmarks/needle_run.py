@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.record_file import append_lines, cut_torn_line, damaged, read_lines
-from benchmarks.tasks.needles import ForcedModel, Trial
+from benchmarks.tasks.needles import ForcedModel, Outcome, Trial
 from data_pipelines.artefacts import fingerprint
 
 Progress = Callable[[int, int, str], None]
@@ -16,7 +16,7 @@ def ask_trials(
     record: Path,
     made_from: str,
     progress: Progress | None = None,
-) -> list[bool]:
+) -> list[Outcome]:
     """What became of each question, in order; those that the file knows are not asked again.
 
     Args:
@@ -30,18 +30,19 @@ def ask_trials(
       InputError: the file is damaged elsewhere than in its last line.
     """
     cut_torn_line(record)
-    known: dict[str, bool] = {}
+    known: dict[str, Outcome] = {}
     for number, line in enumerate(read_lines(record), start=1):
-        if not isinstance(line.get("asked"), str) or not isinstance(line.get("said"), bool):
-            raise damaged(record, number)
-        known[line["asked"]] = line["said"]
-    said = []
+        try:
+            known[line["asked"]] = Outcome(said=line["said"], correct=line["correct"])
+        except (KeyError, TypeError) as error:
+            raise damaged(record, number) from error
+    outcomes = []
     for done, trial in enumerate(asked, start=1):
         key = fingerprint({"model": model.name, "from": made_from, "trial": vars(trial)})
         if key not in known:
-            known[key] = model.says(trial)
-            append_lines(record, [vars(trial) | {"said": known[key], "asked": key}])
-        said.append(known[key])
+            known[key] = model.say(trial)
+            append_lines(record, [vars(trial) | vars(known[key]) | {"asked": key}])
+        outcomes.append(known[key])
         if progress:
             progress(done, len(asked), f"{trial.length} frames, depth {trial.depth:.1f}")
-    return said
+    return outcomes

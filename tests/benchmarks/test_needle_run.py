@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.needle_run import ask_trials
 from benchmarks.tasks.demo_needles import NEEDLE_COLOURS, demo_haystack, demo_needles
-from benchmarks.tasks.needles import Grid, Trial, trials
+from benchmarks.tasks.needles import Grid, Outcome, Trial, trials
 from data_pipelines.errors import InputError
 from data_pipelines.synthetic import RGB
 
@@ -22,11 +22,11 @@ class Model:
         self.asked: list[Trial] = []
         self._dies_at = dies_at
 
-    def says(self, trial: Trial) -> bool:
+    def say(self, trial: Trial) -> Outcome:
         if len(self.asked) == self._dies_at:
             raise KeyboardInterrupt
         self.asked.append(trial)
-        return trial.needle == 0
+        return Outcome(said="B\u2028", correct=trial.needle == 0)
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
@@ -38,7 +38,8 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     again = Model()
     told: list[int] = []
     said = ask_trials(ASKED, again, record, "film", lambda done, total, what: told.append(done))
-    assert said == [trial.needle == 0 for trial in ASKED]
+    assert [one.correct for one in said] == [trial.needle == 0 for trial in ASKED]
+    assert {one.said for one in said} == {"B\u2028"}
     assert again.asked == ASKED[5:] and told == list(range(1, 13))
 
 
@@ -53,7 +54,7 @@ def test_other_models_and_films_are_asked_for_themselves(
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
-    (tmp_path / "needle.jsonl").write_text('{"asked": "x", "said": 1}\n')
+    (tmp_path / "needle.jsonl").write_text('{"asked": "x", "said": "B"}\n')
     with pytest.raises(InputError, match="needle.jsonl: line 1 is damaged"):
         ask_trials(ASKED, Model(), tmp_path / "needle.jsonl", "film")
 

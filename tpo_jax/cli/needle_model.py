@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from benchmarks.tasks.needles import Needle, Trial, is_said
+from benchmarks.tasks.needles import Needle, Outcome, Trial, is_said
 from data_pipelines.batches import prompt_row, round_up
 from data_pipelines.prompts import Prompt, PromptPolicy, end_token, make_prompt
 from tpo_jax.api import SUFFIX_BUCKET, LoadedModel, prefix_bucket
@@ -69,8 +69,8 @@ class NeedleModel:
         """Who answered."""
         return f"{self._model.folder.name} {self._model.fingerprint}"
 
-    def says(self, trial: Trial) -> bool:
-        """Whether it says the answer. InputError if the haystack is shorter than is asked for."""
+    def say(self, trial: Trial) -> Outcome:
+        """What it says, greedily. InputError if the haystack is shorter than is asked for."""
         if trial.length > self._frames:
             raise InputError(
                 f"a haystack of {trial.length} frames is asked for, the film has {self._frames}; "
@@ -93,4 +93,7 @@ class NeedleModel:
         row = prompt_row(after, round_up(len(after.tokens), SUFFIX_BUCKET))
         (said,) = self._engine.answer(prefix, [Ask(row=row, seed=0, temperature=0.0)])
         answer = self._answers[trial.needle]
-        return is_said(said.tokens[: len(answer)], answer)
+        return Outcome(
+            said=self._model.tokenizer.decode([int(token) for token in said.tokens]).strip(),
+            correct=is_said(said.tokens[: len(answer)], answer),
+        )
