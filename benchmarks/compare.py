@@ -18,7 +18,7 @@ from data_pipelines.errors import InputError
 SAME = ("question", "options", "answer")
 WHOLE = "all"
 # These differ in every comparison, or tell nothing that the lines do not.
-NOT_TOLD = ("checkpoint", "questions", "right_answers")
+NOT_TOLD = ("changed", "checkpoint", "questions", "right_answers")
 
 
 def shared_items(first: TaskResult, second: TaskResult) -> tuple[TaskResult, TaskResult]:
@@ -41,6 +41,7 @@ def compare_results(first: TaskResult, second: TaskResult) -> dict[str, Any]:
       values: both headline numbers, as their task aggregates them.
       items, videos: how many.
       settings: a line for every setting that differs between them.
+      same_words, same_answer: items of which both said the same, and chose the same.
       groups: axis -> name -> {items, first, second (accuracies), difference, standard_error, low,
         high, p, wins, losses}; axis "all" has the one name "all".
       wins, losses: numbers of the items (lines) that only the second, only the first has right.
@@ -66,6 +67,14 @@ def compare_results(first: TaskResult, second: TaskResult) -> dict[str, Any]:
         "items": len(first.items),
         "videos": len(set(videos)),
         "settings": _settings_that_differ(first, second),
+        "same_words": sum(
+            one["said"].strip() == other["said"].strip()
+            for one, other in zip(first.items, second.items, strict=True)
+        ),
+        "same_answer": sum(
+            one["predicted"] == other["predicted"]
+            for one, other in zip(first.items, second.items, strict=True)
+        ),
         "groups": groups,
         "wins": np.flatnonzero(new & ~base).tolist(),
         "losses": np.flatnonzero(base & ~new).tolist(),
@@ -84,6 +93,15 @@ def headline(compared: Mapping[str, Any]) -> str:
     if whole["high"] < 0:
         return f"The second answers worse: {points}."
     return f"They cannot be told apart: {points}."
+
+
+def agreement(compared: Mapping[str, Any]) -> str:
+    """How often both said the same: what tells whether two programs run one model alike."""
+    count = compared["items"]
+    return (
+        f"The same choice in {compared['same_answer']} of {count} questions, the same words in "
+        f"{compared['same_words']}."
+    )
 
 
 def points_text(difference: Mapping[str, float]) -> str:
@@ -113,9 +131,9 @@ def _check_same(first: TaskResult, second: TaskResult) -> None:
 def _settings_that_differ(first: TaskResult, second: TaskResult) -> list[str]:
     ours, theirs = (dict(_flat(one.manifest["made_from"])) for one in (first, second))
     return [
-        f"{key}: {ours.get(key)!r} and {theirs.get(key)!r}"
-        for key in sorted(ours.keys() | theirs.keys())
-        if key not in NOT_TOLD and ours.get(key) != theirs.get(key)
+        f"{key}: {ours[key]!r} and {theirs[key]!r}"
+        for key in sorted(ours.keys() & theirs.keys())  # of a log, little is known
+        if key not in NOT_TOLD and ours[key] != theirs[key]
     ]
 
 

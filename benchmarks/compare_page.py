@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare import WHOLE, headline, points_text
+from benchmarks.compare import WHOLE, agreement, headline, points_text
 from benchmarks.task_result import TaskResult
 from data_pipelines.pages import Page
 
@@ -63,7 +63,7 @@ def _add_task(
 ) -> None:
     names = f"first: {told['names'][0]}\nsecond: {told['names'][1]}"
     page.heading(f"{told['task']}: {told['items']} questions about {told['videos']} videos")
-    page.text(f"{headline(told)}\n{names}")
+    page.text(f"{headline(told)}\n{agreement(told)}\n{names}")
     values = " and ".join(f"{value:.4g}" for value in told["values"])
     page.text(f"{told['metric']}, as the field sums it up: {values}.")
     if told["settings"]:

@@ -28,12 +28,14 @@ class Question:
       video: id of its video in the frame store.
       text: what the model reads after (or around) the frames.
       positions: stored frames that are shown, int [F].
+      interleaved: the text says where each frame goes (`Request`).
     """
 
     item: Item
     video: str
     text: str
     positions: np.ndarray
+    interleaved: bool = False
 
     @property
     def asked(self) -> str:
@@ -118,7 +120,10 @@ def ask_questions(
     for done, asked in enumerate(mine, start=1):
         missing = [question for question in asked if question.asked not in known]
         if missing:
-            requests = [Request(question=one.text, positions=one.positions) for one in missing]
+            requests = [
+                Request(question=one.text, positions=one.positions, interleaved=one.interleaved)
+                for one in missing
+            ]
             answers = model.answer(missing[0].video, requests)
             new = [
                 Said(

@@ -16,12 +16,15 @@ class Request:
       positions: stored frames that are shown, int [F], in showing order; none for text alone.
       temperature: of this answer; None for the model's own.
       sample: which answer to an equal question this is. Every number draws for itself.
+      interleaved: the question says with `<image>` where each frame goes; they come in order.
+        Otherwise all stand before it.
     """
 
     question: str
     positions: np.ndarray
     temperature: float | None = None
     sample: int = 0
+    interleaved: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

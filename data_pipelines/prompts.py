@@ -132,6 +132,42 @@ def make_prompt(
     return prompt
 
 
+def interleaved_prompt(
+    tokenizer: Tokenizer, question: str, *, frames: int, tokens_per_frame: int
+) -> Prompt:
+    """The prompt of a question that says with `<image>` where each frame goes.
+
+    Texts between frames are tokenized one by one, as the authors' code does.
+
+    Args:
+      tokenizer: from `load_tokenizer`.
+      question: holds the mark once for each frame.
+      frames: how many are shown.
+      tokens_per_frame: what the model makes of each.
+
+    Raises:
+      InputError: the question holds a token of the template, or another number of marks.
+    """
+    _check_template(question)
+    texts = question.split(VIDEO_MARK)
+    if len(texts) != frames + 1:
+        raise InputError(
+            f"question {question[:80]!r}: {len(texts) - 1} of {VIDEO_MARK} for {frames} frames; "
+            "must be one each"
+        )
+    parts = [BEFORE_VIDEO + texts[0], *texts[1:]]
+    parts[-1] += AFTER_QUESTION
+    tokens: list[int] = []
+    visual_index: list[int] = []
+    for number, part in enumerate(parts):
+        text = _encode(tokenizer, part)
+        shown = range(number * tokens_per_frame, (number + 1) * tokens_per_frame)
+        shown = shown if number < frames else range(0)
+        tokens += [*text, *[0] * len(shown)]
+        visual_index += [*[-1] * len(text), *shown]
+    return Prompt(tokens=np.array(tokens, np.int32), visual_index=np.array(visual_index, np.int32))
+
+
 def video_prompt(tokenizer: Tokenizer, *, visual_tokens: int) -> Prompt:
     """The prompt up to the end of the video; `question_tokens` go on from there."""
     return _around_video(tokenizer, visual_tokens, [])
@@ -146,9 +182,7 @@ def question_tokens(
       InputError: the question holds a token of the template, which would end the turn, or the
         authors' mark of a video, whose place is not in the question here.
     """
-    for token in SPECIAL_TOKENS:
-        if token in question:
-            raise InputError(f"question {question!r}: holds {token}, a token of the template")
+    _check_template(question)
     if VIDEO_MARK in question:
         raise InputError(
             f"question {question!r}: holds {VIDEO_MARK}; leave it out, the video's place is given"
@@ -158,6 +192,12 @@ def question_tokens(
     # A blank line written as one text would be another token.
     first = _encode(tokenizer, "\n") if after_video == "two_newlines" else []
     return first + _encode(tokenizer, f"\n{question}{AFTER_QUESTION}")
+
+
+def _check_template(question: str) -> None:
+    for token in SPECIAL_TOKENS:
+        if token in question:
+            raise InputError(f"question {question!r}: holds {token}, a token of the template")
 
 
 def answer_tokens(tokenizer: Tokenizer, answer: str, *, labels: Labels = "answer") -> list[int]:

@@ -20,13 +20,13 @@ from tokenizers import Tokenizer
 from data_pipelines import anyres
 from data_pipelines.answering import Answer, Request
 from data_pipelines.batches import prompt_row, round_up
-from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
 from data_pipelines.prompts import (
     FrameTimes,
     Prompt,
     PromptPolicy,
     end_token,
+    interleaved_prompt,
     make_prompt,
     video_prompt,
 )
@@ -170,18 +170,18 @@ class Answerer:
           listener: told (number of the request, what is said so far) as answers grow.
         """
         prompts = [self._prompt(request, times_F, duration) for request in requests]
-        # Prompts that show the same frames begin alike, up to the end of the video.
-        groups: dict[bytes, list[int]] = {}
-        for number, request in enumerate(requests):
-            frames = np.asarray(request.positions, np.int64).tobytes()
-            groups.setdefault(frames, []).append(number)
+        # Prompts that show the same frames begin alike, up to the last of them.
+        beginnings = [self._beginning(prompt) for prompt in prompts]
+        groups: dict[tuple[bytes, bytes], list[int]] = {}
+        for number, (prompt, end) in enumerate(zip(prompts, beginnings, strict=True)):
+            alike = (prompt.tokens[:end].tobytes(), prompt.visual_index[:end].tobytes())
+            groups.setdefault(alike, []).append(number)
         visual_MD = self._engine.encode(frames_FHWC)
         answers: dict[int, Answer] = {}
         for numbers in groups.values():
-            first = prompts[numbers[0]]
-            shown = int(np.sum(first.visual_index >= 0))
-            beginning = len(video_prompt(self._model.tokenizer, visual_tokens=shown).tokens)
-            prefix = self._engine.prefill(visual_MD, _prefix_row(first, beginning))
+            beginning = beginnings[numbers[0]]
+            row = _prefix_row(prompts[numbers[0]], beginning)
+            prefix = self._engine.prefill(visual_MD, row)
             # Prompts of one bucket of length go together, so that none is padded to the longest.
             rests: dict[int, list[int]] = {}
             for number in numbers:
@@ -208,6 +208,17 @@ class Answerer:
         if not len(positions):
             policy = replace(policy, time_instruction=False)  # there is no video to tell times of
         index = self._engine.visual_index(positions, len(times_F))
+        if request.interleaved:
+            # One token at the end of all frames has no place where frames stand one by one.
+            index = index[: len(positions) * self._model.config.tokens_per_frame]
+            prompt = interleaved_prompt(
+                self._model.tokenizer,
+                request.question,
+                frames=len(positions),
+                tokens_per_frame=self._model.config.tokens_per_frame,
+            )
+            prompt.visual_index[prompt.visual_index >= 0] = index
+            return prompt
         prompt = make_prompt(
             self._model.tokenizer,
             request.question,
@@ -218,6 +229,13 @@ class Answerer:
         )
         prompt.visual_index[prompt.visual_index >= 0] = index
         return prompt
+
+    def _beginning(self, prompt: Prompt) -> int:
+        """How many tokens come before the first that is not shared: up to the last visual one."""
+        visual = np.flatnonzero(prompt.visual_index >= 0)
+        if len(visual):
+            return int(visual[-1]) + 1
+        return len(video_prompt(self._model.tokenizer, visual_tokens=0).tokens)
 
     def told_times(self, info: VideoInfo) -> np.ndarray:
         """The seconds of a video's stored frames that the prompts tell, float64 [F]."""
@@ -262,22 +280,6 @@ def prefix_bucket(length: int) -> int:
     """A prefix's padded length: of few values, none more than an eighth longer than it must be."""
     step = max(PROMPT_BUCKET, 2 ** max(length.bit_length() - 4, 0))
     return round_up(length, step)
-
-
-class StoreAnswerer:
-    """Answers questions about the videos of a FrameStore: the `VideoModel` of the host side."""
-
-    def __init__(self, model: LoadedModel, answerer: Answerer, store: FrameStore):
-        self.name = f"{model.folder.name}@{model.fingerprint}"
-        self._answerer = answerer
-        self._store = store
-
-    def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
-        """An answer for each request, in order."""
-        info = self._store.info(video_id)
-        frames_FHWC = self._store.frames(video_id, np.arange(len(info.times_F)))
-        times_F = self._answerer.told_times(info)
-        return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, requests)
 
 
 def ask(

@@ -90,6 +90,14 @@ class Trial:
         return int(self.depth * self.length)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a model said to a question, and whether it begins with the answer's tokens."""
+
+    said: str
+    correct: bool
+
+
 class ForcedModel(Protocol):
     """Anything that tells whether it would have said an answer."""
 
@@ -98,8 +106,8 @@ class ForcedModel(Protocol):
         """Who answered: checkpoint and fingerprint."""
         ...
 
-    def says(self, trial: Trial) -> bool:
-        """The likeliest token is the answer's at every place of the answer."""
+    def say(self, trial: Trial) -> Outcome:
+        """Correct where the likeliest token is the answer's at every place of the answer."""
         ...
 
 

@@ -14,7 +14,7 @@ from data_pipelines.artefacts import read_manifest
 from data_pipelines.pairs import read_pairs
 from data_pipelines.synthetic import write_videos
 from tests.data_pipelines.text_models.loopback import Loopback, serve
-from tpo_jax.api import StoreAnswerer
+from tpo_jax.cli.answering import StoreAnswerer
 from tpo_jax.cli.config import load_config
 from tpo_jax.cli.curate import make_pairs
 from tpo_jax.cli.loop import round_settings

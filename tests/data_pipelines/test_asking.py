@@ -21,7 +21,8 @@ from data_pipelines.sampling import FramePolicy
 from data_pipelines.video import read_index
 from tests.golden import golden_folder
 from tests.random_params import random_params
-from tpo_jax.api import Answerer, LoadedModel, StoreAnswerer, ask, load
+from tpo_jax.api import Answerer, LoadedModel, ask, load
+from tpo_jax.cli.answering import StoreAnswerer
 from tpo_jax.errors import InputError as ModelInputError
 from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.interop.writer import write_checkpoint

@@ -183,3 +183,14 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_matplotlib_is_only_imported_to_draw() -> None:
     code = "import sys, data_pipelines.pages; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_heat_map_is_as_dark_as_its_shares() -> None:
+    page = Page("map")
+    page.heat_map(["0", EVIL], ["10", "20"], [[0.25, 1.0], [None, 0.0]], "depth")
+    html = page.render()
+    shades = [int(share) for share in re.findall(r"color-mix\(in srgb, #\w+ (\d+)%", html)]
+    assert shades == [25, 100, 0]
+    assert EVIL not in html and Reader(html).open == []
+    with pytest.raises(InputError, match="heat map: 1.5 must lie within 0 and 1"):
+        page.heat_map(["0"], ["10"], [[1.5]])

@@ -15,6 +15,7 @@ from data_pipelines.prompts import (
     PromptPolicy,
     answer_tokens,
     end_token,
+    interleaved_prompt,
     make_prompt,
     question_tokens,
     time_instruction,
@@ -255,3 +256,30 @@ def test_a_blank_line_is_two_tokens_for_the_dpo_script_only(qwen: Tokenizer) -> 
     assert with_video(prompt) == [*BEFORE_IDS, VIDEO, 198, 198, 9707, *AFTER_IDS]
     prompt = make_prompt(qwen, "\nHello", visual_tokens=VISUAL, policy=PLAIN)
     assert with_video(prompt) == [*BEFORE_IDS, VIDEO, 271, 9707, *AFTER_IDS]
+
+
+def test_frames_stand_where_the_question_says(tokenizer: Tokenizer) -> None:
+    question = "<image>\n<image>\nA man speaks.\n<image>\nWhat is he called?"
+    prompt = interleaved_prompt(tokenizer, question, frames=3, tokens_per_frame=2)
+    assert prompt.visual_index[prompt.visual_index >= 0].tolist() == list(range(6))
+    texts, shown = [""], prompt.visual_index >= 0
+    for place, token in enumerate(prompt.tokens.tolist()):
+        if not shown[place]:
+            texts[-1] += said(tokenizer, np.array([token]))
+        elif prompt.visual_index[place] % 2 == 0:
+            texts.append("")
+    assert "<image>".join(texts) == BEFORE + question + AFTER
+
+
+def test_frames_that_all_come_first_make_the_plain_prompt(tokenizer: Tokenizer) -> None:
+    plain = make_prompt(tokenizer, QUESTION, visual_tokens=6, policy=PLAIN)
+    marks = f"<image><image><image>\n{QUESTION}"
+    prompt = interleaved_prompt(tokenizer, marks, frames=3, tokens_per_frame=2)
+    assert prompt.tokens.tolist() == plain.tokens.tolist()
+    assert prompt.visual_index.tolist() == plain.visual_index.tolist()
+
+
+@pytest.mark.parametrize("question", ["<image>what?", "<image><image><image>?", "<|im_end|>"])
+def test_marks_that_do_not_fit_the_frames_are_refused(tokenizer: Tokenizer, question: str) -> None:
+    with pytest.raises(InputError, match="<image> for 2 frames|a token of the template"):
+        interleaved_prompt(tokenizer, question, frames=2, tokens_per_frame=1)

@@ -1,12 +1,32 @@
 """A model made ready to answer about a store's videos, as the config says."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from jax.sharding import Mesh
 
+from data_pipelines.answering import Answer, Request
 from data_pipelines.frames import FrameStore
-from tpo_jax.api import Answerer, LoadedModel, StoreAnswerer
+from tpo_jax.api import Answerer, LoadedModel
 from tpo_jax.cli.settings import RunConfig
 from tpo_jax.parallel.mesh import make_mesh
 from tpo_jax.parallel.rules import SHARDS
+
+
+class StoreAnswerer:
+    """Answers questions about the videos of a FrameStore: the `VideoModel` of the host side."""
+
+    def __init__(self, model: LoadedModel, answerer: Answerer, store: FrameStore):
+        self.name = f"{model.folder.name}@{model.fingerprint}"
+        self._answerer = answerer
+        self._store = store
+
+    def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
+        """An answer for each request, in order."""
+        info = self._store.info(video_id)
+        frames_FHWC = self._store.frames(video_id, np.arange(len(info.times_F)))
+        times_F = self._answerer.told_times(info)
+        return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, requests)
 
 
 def answering_mesh(settings: RunConfig) -> Mesh | None:

@@ -26,7 +26,7 @@ from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import train_frames
 from data_pipelines.synthetic import read_truth
 from tpo_jax.api import LoadedModel, load
-from tpo_jax.cli import eval_options
+from tpo_jax.cli import eval_needle, eval_options
 from tpo_jax.cli.answering import make_answerer
 from tpo_jax.cli.eval_benchmarks import run_benchmarks
 from tpo_jax.cli.export import load_policy
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         + "; ".join(f"{name}: {told}" for name, told in VIEWS.items()),
     )
     eval_options.add_arguments(parser)
+    eval_needle.add_arguments(parser)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "Without --tasks, asks the checkpoint and the policy trained from it the same questions\n"
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     settings = read_settings(config)
-    if args.tasks or args.compare or args.from_logs:
+    if args.tasks or args.compare or args.from_logs or args.needle:
         run_benchmarks(args, settings)
         return
     whole = evaluate(settings)

@@ -6,6 +6,7 @@ from pathlib import Path
 from data_pipelines.errors import InputError
 from tpo_jax.cli.eval_compare import compare
 from tpo_jax.cli.eval_logs import score_log
+from tpo_jax.cli.eval_needle import run_needle
 from tpo_jax.cli.eval_tasks import run_tasks
 from tpo_jax.cli.settings import RunConfig
 
@@ -17,7 +18,9 @@ def run_benchmarks(args: argparse.Namespace, settings: RunConfig) -> None:
       InputError: options that do not go together.
     """
     others = [Path(folder) for folder in args.compare or ()]
-    scoring = bool(args.from_logs or args.tasks)
+    scoring = bool(args.from_logs or args.tasks or args.needle)
+    if args.needle and (args.from_logs or args.tasks):
+        raise InputError(f"--needle={args.needle}: asked for itself; leave out --tasks and logs")
     if args.html and not others:
         raise InputError(f"--html={args.html}: only used with --compare; give that too")
     if others and len(others) != 2 - scoring:
@@ -25,6 +28,8 @@ def run_benchmarks(args: argparse.Namespace, settings: RunConfig) -> None:
         raise InputError(f"--compare: {len(others)} given; give {wanted}")
     if args.from_logs:
         others.append(score_log(args))
+    elif args.needle:
+        others.append(run_needle(args, settings))
     elif args.tasks:
         others.append(run_tasks(args, settings))
     if len(others) == 2:

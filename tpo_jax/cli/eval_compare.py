@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.compare import compare_results, headline, shared_items
+from benchmarks.compare import agreement, compare_results, headline, shared_items
 from benchmarks.compare_page import COLUMNS, FRAMES_SHOWN, FramesOf, compare_page, comparison_rows
 from benchmarks.task_result import TaskResult, read_results
 from data_pipelines.artefacts import MANIFEST_NAME, write_json, write_text
@@ -67,6 +67,7 @@ def _print(told: Mapping[str, Any]) -> None:
         table.add_row(*map(str, row))
     Console(width=120).print(table)
     print(headline(told))
+    print(agreement(told))
     for line in told["settings"][:SETTINGS_SHOWN]:
         print(f"  measured differently: {line}")
     if len(told["settings"]) > SETTINGS_SHOWN:

@@ -19,10 +19,13 @@ from data_pipelines.frames import FrameStore, quarantined
 from data_pipelines.images import ImagePolicy
 from data_pipelines.sampling import FramePolicy
 from data_pipelines.shards import Encoding
-from data_pipelines.video_files import as_path, find_videos
+from data_pipelines.video_files import VideoPath, as_path, find_videos
 from data_pipelines.video_info import VideoInfo
+from tpo_jax.cli.eval_videos import VideoFiles
 from tpo_jax.cli.frames import TIME_LIMIT
 from tpo_jax.cli.progress import stage_progress, warn
+
+Frames = FrameStore | VideoFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,22 @@ def frame_policy(protocol: Protocol) -> FramePolicy:
     return FramePolicy(kind=protocol.frame_kind, fps=protocol.fps, max_frames=protocol.frames)
 
 
+def find_files(items: Sequence[Item], videos: str, leave_out: bool) -> dict[str, VideoPath]:
+    """The files that items are about, by their path within the folder, sorted.
+
+    Raises:
+      InputError: there is no such folder, or a video is missing and may not be left out.
+    """
+    root = as_path(videos)
+    if not root.is_dir():
+        raise InputError(f"{videos}: no such folder of videos; give --videos=FOLDER")
+    paths = {path.relative_to(root).as_posix(): path for path in find_videos(videos)}
+    matched = match_videos(items, paths, videos, leave_out=leave_out)
+    if not matched:
+        raise InputError(f"{videos}: none of the task's videos is there; give --videos=FOLDER")
+    return {name: paths[name] for name in sorted(set(matched.values()))}
+
+
 def make_store(
     items: Sequence[Item],
     protocol: Protocol,
@@ -52,20 +71,14 @@ def make_store(
     Raises:
       InputError: a video is missing or cannot be decoded, and may not be left out.
     """
-    root = as_path(videos)
-    if not root.is_dir():
-        raise InputError(f"{videos}: no such folder of videos; give --videos=FOLDER")
-    paths = {path.relative_to(root).as_posix(): path for path in find_videos(videos)}
-    matched = match_videos(items, paths, videos, leave_out=how.leave_out)
-    if not matched:
-        raise InputError(f"{videos}: none of the task's videos is there; give --videos=FOLDER")
-    wanted = sorted(set(matched.values()))
+    paths = find_files(items, videos, how.leave_out)
+    wanted = list(paths)
     # Tasks that show the same frames of the same videos share a store.
     digest = fingerprint({"videos": wanted, "frames": asdict(frame_policy(protocol))})[:8]
     out = how.folder / f"{protocol.frame_kind}-{protocol.frames}-{images.size}-{digest}"
     with stage_progress(f"frames of {videos}", len(wanted)) as update:
         summary = build_store(
-            [paths[name] for name in wanted],
+            list(paths.values()),
             out,
             frame_policy=frame_policy(protocol),
             image_policy=images,
@@ -111,7 +124,7 @@ def facts_of(info: VideoInfo) -> VideoFacts:
 
 
 def make_questions(
-    task: Task, items: Sequence[Item], protocol: Protocol, store: FrameStore, leave_out: bool
+    task: Task, items: Sequence[Item], protocol: Protocol, store: Frames, leave_out: bool
 ) -> list[Question]:
     """Every item with its prompt and its frames, in order; without those that are left out.
 
@@ -134,6 +147,7 @@ def make_questions(
                 video=video,
                 text=task.prompt(item, protocol, facts),
                 positions=_positions(store, info_of(video), numbers),
+                interleaved=task.interleaved,
             )
         )
     if not questions:
@@ -141,7 +155,7 @@ def make_questions(
     return questions
 
 
-def _positions(store: FrameStore, info: VideoInfo, numbers_F: np.ndarray) -> np.ndarray:
+def _positions(store: Frames, info: VideoInfo, numbers_F: np.ndarray) -> np.ndarray:
     """Where frames of the source lie among the stored ones, int64 [F]."""
     positions_F = np.minimum(np.searchsorted(info.numbers_F, numbers_F), len(info.numbers_F) - 1)
     lacking = np.flatnonzero(info.numbers_F[positions_F] != numbers_F)

@@ -69,6 +69,6 @@ def score_log(args: argparse.Namespace) -> Path:
                 made_with={"tpo_jax": __version__},
                 places={"data": str(data), "log": str(log), "frames": ""},
             )
-    tell(write_summary(out))
+    tell({name: write_summary(out)[name]})
     print(f"results: {out}")
     return out

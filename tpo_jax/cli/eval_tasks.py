@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,17 @@ from data_pipelines.prompts import PromptPolicy
 from tpo_jax import __version__
 from tpo_jax.api import Answerer, LoadedModel
 from tpo_jax.cli.answering import answering_mesh
-from tpo_jax.cli.eval_frames import Decoding, make_questions, make_store, open_store
+from tpo_jax.cli.eval_frames import (
+    Decoding,
+    Frames,
+    find_files,
+    make_questions,
+    make_store,
+    open_store,
+)
 from tpo_jax.cli.eval_model import load_overridden, override
 from tpo_jax.cli.eval_options import by_task, changed, find_data, read_part
+from tpo_jax.cli.eval_videos import VideoFiles
 from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.settings import RunConfig
 from tpo_jax.generation.sampling import SamplingConfig
@@ -61,14 +69,17 @@ def run_tasks(args: argparse.Namespace, settings: RunConfig) -> Path:
             "`tpo frames VIDEOS STORE` makes one"
         )
     mesh = answering_mesh(settings)
+    tasks = {name: find_task(name) for name in names}
     data = find_data(args.data, names)
-    read = {name: find_task(name).read(data[name]) for name in names}
+    for name in names:  # a mistyped setting is told before the model is loaded
+        changed(find_protocol(args.protocol, name, "llava_video"), args.set)
+    read = {name: task.read(data[name]) for name, task in tasks.items()}
     model = load_overridden(args.checkpoint or settings.checkpoint, mesh=mesh)
     out = Path(args.out or DEFAULT_OUT)
     for name in names:
         protocol = find_protocol(args.protocol, name, family_of(model))
         chosen = Chosen(
-            task=find_task(name),
+            task=tasks[name],
             data=data[name],
             items=read[name][: args.limit],
             protocol=changed(protocol, args.set),
@@ -81,7 +92,8 @@ def run_tasks(args: argparse.Namespace, settings: RunConfig) -> Path:
         store = _store(chosen, seen, args, settings)
         evaluate_task(chosen, seen, store, out / name, args, part, mesh)
     if part.of == 1:
-        tell(write_summary(out))
+        results = write_summary(out)
+        tell({name: results[name] for name in names})
         print(f"results: {out}")
     return out
 
@@ -93,26 +105,30 @@ def family_of(model: LoadedModel) -> Family:
 
 def _store(
     chosen: Chosen, model: LoadedModel, args: argparse.Namespace, settings: RunConfig
-) -> FrameStore:
+) -> Frames:
     name, names = chosen.task.name, args.tasks.split(",")
     given = by_task(args.frames_store, "frames-store", names)
     if name in given:
         return open_store(given[name], model.images)
+    # Published videos lie in the folder of their data set, or in one inside it.
     beside = chosen.data if chosen.data.is_dir() else chosen.data.parent
+    videos = by_task(args.videos, "videos", names).get(name, str(beside))
+    if chosen.task.frames is not None:
+        files = find_files(chosen.items, videos, args.leave_out_missing)
+        return VideoFiles(Path(videos), files, model.images)
     how = Decoding(
         folder=Path(args.out or DEFAULT_OUT) / "frames",
         encoding=args.encoding,
         workers=settings.workers,
         leave_out=args.leave_out_missing,
     )
-    videos = by_task(args.videos, "videos", names).get(name, str(beside))
     return make_store(chosen.items, chosen.protocol, videos, model.images, how)
 
 
 def evaluate_task(
     chosen: Chosen,
     model: LoadedModel,
-    store: FrameStore,
+    store: Frames,
     out: Path,
     args: argparse.Namespace,
     part: Part,
@@ -184,7 +200,7 @@ def evaluate_task(
             made_with=_made_with(began),
             places={
                 "data": str(chosen.data),
-                "frames": str(store.path),
+                "frames": str(store.path) if isinstance(store, FrameStore) else "",
                 "checkpoint": str(model.folder),
             },
         )
@@ -234,7 +250,7 @@ def stored_dtype(model: LoadedModel) -> str:
 class ShownFrames:
     """Asks about a store's videos; only frames that some request shows are read and encoded."""
 
-    def __init__(self, model: LoadedModel, answerer: Answerer, store: FrameStore):
+    def __init__(self, model: LoadedModel, answerer: Answerer, store: Frames):
         self.name = f"{model.folder.name}@{model.fingerprint}"
         self._answerer = answerer
         self._store = store
@@ -243,10 +259,7 @@ class ShownFrames:
         """An answer for each request, in order."""
         info = self._store.info(video_id)
         shown = np.unique(np.concatenate([one.positions for one in requests]))
-        moved = [
-            Request(question=one.question, positions=np.searchsorted(shown, one.positions))
-            for one in requests
-        ]
+        moved = [replace(one, positions=np.searchsorted(shown, one.positions)) for one in requests]
         times_F = self._answerer.told_times(info)[shown]
         frames_FHWC = self._store.frames(video_id, shown)
         return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, moved)
@@ -273,6 +286,6 @@ def tell(results: Mapping[str, Mapping[str, Any]]) -> None:
     Console(width=120).print(table)
     for name, result in results.items():
         for text in result["warnings"]:
-            warn(f"{name}: {text}")
+            warn(text if text.startswith(f"{name}: ") else f"{name}: {text}")
         if result["left_out"]:
             warn(f"{name}: {result['left_out']} items were left out; their videos are missing")
