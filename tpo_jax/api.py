@@ -15,12 +15,12 @@ import numpy as np
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 from tokenizers import Tokenizer
 
 from data_pipelines import anyres
 from data_pipelines.answering import Answer, Request
 from data_pipelines.batches import prompt_row, round_up
-from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
 from data_pipelines.prompts import (
     FrameTimes,
@@ -123,7 +123,7 @@ def load(name: str, *, remat: Remat = "none", mesh: Mesh | None = None) -> Loade
 
 
 class Answerer:
-    """Answers questions about frames in memory, encoded once for all requests of a call."""
+    """Answers questions about frames in memory, encoded once for all that is asked of them."""
 
     def __init__(
         self,
@@ -159,10 +159,32 @@ class Answerer:
         chunk: int = CHUNK,
         listener: Callable[[int, str], None] | None = None,
     ) -> list[Answer]:
-        """An answer for each request, in order; its positions index the frames given here.
+        """`encode`, then `answer`."""
+        visual_MD = self.encode(frames_FHWC)
+        return self.answer(visual_MD, times_F, duration, requests, chunk=chunk, listener=listener)
+
+    def encode(self, frames_FHWC: np.ndarray) -> Float[Array, "M D"]:
+        """What `answer` shows of frames, uint8 [F, S, S, 3] at the encoder's size."""
+        return self._engine.encode(frames_FHWC)
+
+    def nothing_seen(self) -> Float[Array, "1 D"]:
+        """For requests that show no frame."""
+        return self._engine.nothing_seen()
+
+    def answer(
+        self,
+        visual_MD: Float[Array, "M D"],
+        times_F: np.ndarray,
+        duration: float,
+        requests: Sequence[Request],
+        *,
+        chunk: int = CHUNK,
+        listener: Callable[[int, str], None] | None = None,
+    ) -> list[Answer]:
+        """An answer for each request, in order; its positions index the frames encoded.
 
         Args:
-          frames_FHWC: uint8 [F, S, S, 3] at the encoder's size.
+          visual_MD: what `encode` made of the frames.
           times_F: seconds of each.
           duration: of the video, in seconds.
           requests: what is asked; one without positions is asked as text alone.
@@ -175,7 +197,6 @@ class Answerer:
         for number, request in enumerate(requests):
             frames = np.asarray(request.positions, np.int64).tobytes()
             groups.setdefault(frames, []).append(number)
-        visual_MD = self._engine.encode(frames_FHWC)
         answers: dict[int, Answer] = {}
         for numbers in groups.values():
             first = prompts[numbers[0]]
@@ -186,7 +207,7 @@ class Answerer:
             rests: dict[int, list[int]] = {}
             for number in numbers:
                 rest = len(prompts[number].tokens) - beginning
-                rests.setdefault(round_up(rest, SUFFIX_BUCKET), []).append(number)
+                rests.setdefault(suffix_bucket(rest), []).append(number)
             for length, together in rests.items():
                 asks = [
                     self._ask(prompts[number], requests[number], beginning, length)
@@ -214,7 +235,8 @@ class Answerer:
             visual_tokens=len(index),
             policy=policy,
             duration=duration,
-            times=times_F[positions].tolist(),
+            # A video whose runs are shuffled passes for one: its times would tell the right order.
+            times=np.sort(times_F[positions]).tolist(),
         )
         prompt.visual_index[prompt.visual_index >= 0] = index
         return prompt
@@ -258,26 +280,19 @@ def _prefix_row(prompt: Prompt, length: int) -> dict[str, np.ndarray]:
     return prompt_row(beginning, prefix_bucket(length))
 
 
+def suffix_bucket(length: int) -> int:
+    """The padded length of what follows a prefix: two values from one power of two to the next.
+
+    No more, since the steps are compiled for each, and a writer or judge reads captions of any
+    length.
+    """
+    return round_up(length, max(SUFFIX_BUCKET, 2 ** max(length.bit_length() - 2, 0)))
+
+
 def prefix_bucket(length: int) -> int:
     """A prefix's padded length: of few values, none more than an eighth longer than it must be."""
     step = max(PROMPT_BUCKET, 2 ** max(length.bit_length() - 4, 0))
     return round_up(length, step)
-
-
-class StoreAnswerer:
-    """Answers questions about the videos of a FrameStore: the `VideoModel` of the host side."""
-
-    def __init__(self, model: LoadedModel, answerer: Answerer, store: FrameStore):
-        self.name = f"{model.folder.name}@{model.fingerprint}"
-        self._answerer = answerer
-        self._store = store
-
-    def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
-        """An answer for each request, in order."""
-        info = self._store.info(video_id)
-        frames_FHWC = self._store.frames(video_id, np.arange(len(info.times_F)))
-        times_F = self._answerer.told_times(info)
-        return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, requests)
 
 
 def ask(

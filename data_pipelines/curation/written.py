@@ -123,13 +123,15 @@ def read_question(text: str) -> tuple[str, str] | str | None:
 
 
 def written_candidate(
-    text: str, *, granularity: str, kind: str, segment: int | None, evidence: str
+    text: str | None, *, granularity: str, kind: str, segment: int | None, evidence: str
 ) -> Candidate:
-    """The candidate that a writer's text is, or tells why it is none."""
-    found = read_question(text)
+    """The candidate that a writer's text is, or tells why it is none; None for nothing asked."""
+    found = None if text is None else read_question(text)
     question, answer = found if isinstance(found, tuple) else ("", "")
     drop = None
-    if isinstance(found, str):
+    if text is None:
+        drop = "no_caption", "the captioner said nothing, so there is nothing to ask about"
+    elif isinstance(found, str):
         drop = "declined", found
     elif found is None:
         drop = "question_unreadable", f"the writer said: {text[:200]}"

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,11 +84,12 @@ def run_written(
     work: Path,
     killed_at: int = 0,
     config: CurateConfig = CONFIG,
+    **changes: Any,
 ) -> int:
     """Curate; how often the model was called."""
     endpoint = Endpoint(replace(config.endpoint, base_url=url), work / "endpoint.jsonl")
     endpoint.name = endpoint.identity = "small@here"  # the port differs from run to run
-    model = knowing(world, killed_at=killed_at)
+    model = knowing(world, killed_at=killed_at, **changes)
     curator = Curator(
         config=config,
         store=world.store,
@@ -128,6 +130,24 @@ def test_a_server_that_is_gone_is_named_and_the_rest_is_kept(world: World, tmp_p
     with serve(reply) as server:
         run_written(world, tmp_path / "pairs", server.url, tmp_path / "cache")
     assert read_pairs(tmp_path / "pairs" / "pairs.jsonl")
+
+
+def test_nothing_is_asked_about_a_segment_without_a_caption(world: World, tmp_path: Path) -> None:
+    one, other, _ = world.store.videos
+    captions = {(one, 1): ""} | {(other, number): "" for number in range(99)}
+    with serve(reply) as server:
+        run_written(world, tmp_path / "p", server.url, tmp_path / "w", captions=captions)
+    entries = read_dropped(tmp_path / "p")
+    gone = [entry for entry in entries if entry["filter"] == "no_caption"]
+    (of_one,) = [entry for entry in gone if entry["video_id"] == one]
+    assert of_one["granularity"] == "localized"
+    # Of the other there is nothing to tell at all.
+    of_other = [entry for entry in entries if entry["video_id"] == other]
+    assert of_other and all(entry["filter"] == "no_caption" for entry in of_other)
+    assert {entry["granularity"] for entry in of_other} == {"localized", "comprehensive"}
+    pairs = read_pairs(tmp_path / "p" / "pairs.jsonl")
+    assert one in {pair.video_id for pair in pairs} and other not in {p.video_id for p in pairs}
+    assert of_one["segment"] not in [pair.segment for pair in pairs if pair.video_id == one]
 
 
 def test_another_judge_asks_nothing_else_again(world: World, tmp_path: Path) -> None:
