@@ -8,20 +8,30 @@ import sys
 import time
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data_pipelines.artefacts import read_manifest
+from data_pipelines.curation.written import AGAIN
+from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import read_pairs
 from data_pipelines.synthetic import write_videos
+from data_pipelines.text_models.text_model import TextPrompt
 from tests.data_pipelines.text_models.loopback import Loopback, serve
 from tpo_jax.cli.config import load_config
 from tpo_jax.cli.curate import make_pairs
+from tpo_jax.cli.curation_cost import curation_cost
 from tpo_jax.cli.loop import round_settings
 from tpo_jax.cli.main import main
+from tpo_jax.cli.planned_model import find_model
+from tpo_jax.cli.players import Players
 from tpo_jax.cli.settings import RunConfig, read_settings
+from tpo_jax.generation.engine import Engine
+from tpo_jax.planning.hardware import parse_slice
 
 pytest.importorskip("openai")
 ROOT = Path(__file__).parents[2]
@@ -82,7 +92,7 @@ def options(root: Path, url: str, **changes: Any) -> list[str]:
 
 
 # Where a run is killed: at the n-th request of a stage, or once n videos have their answers.
-KILLS = [("captions", 3), ("answers", 1), ("verdicts", 2)]
+KILLS = [("answers", 1), ("verdicts", 2)]
 MORE_KILLS = [
     *(("captions", number) for number in (1, 2, 6)),
     *(("questions", number) for number in (1, 2, 5)),
@@ -93,12 +103,14 @@ MORE_KILLS = [
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(MORE_KILLS, marks=pytest.mark.slow)])
 def test_kills_and_errors_over_real_and_made_videos(
-    stored: Path, tmp_path: Path, kills: list[tuple[str, int]]
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: list[tuple[str, int]]
 ) -> None:
     """SIGKILL to `tpo curate`, and a server that is busy, slow, cut off and talks nonsense."""
-    with serve(reply) as server:
-        make_pairs(settings_of(stored, tmp_path / "plain", server))
+    with serve(reply) as server, counting(monkeypatch) as shown:
+        settings = settings_of(stored, tmp_path / "plain", server)
+        make_pairs(settings)
         plain = server.prompts
+    assert_at_most_what_a_dry_run_says(settings, plain, shown)
     killed, seen, doomed = tmp_path / "killed", Counter[str](), list[subprocess.Popen]()
 
     def deadly(prompt: str) -> str:
@@ -133,6 +145,54 @@ def test_kills_and_errors_over_real_and_made_videos(
     page = (tmp_path / "killed" / "curation.html").read_text()
     for text in ("so it is", "declined", "question_unreadable", "train_frames"):
         assert text in page
+
+
+@contextmanager
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """Counts the frames that are encoded and the visual tokens of prefixes."""
+    shown = {"frames": 0, "prefilled": 0}
+    encode, prefill = Engine.encode, Engine.prefill
+
+    def count_frames(self: Engine, frames: Any) -> Any:
+        shown["frames"] += len(frames)
+        return encode(self, frames)
+
+    def count_tokens(self: Engine, visual: Any, row: Any) -> Any:
+        shown["prefilled"] += int((row["visual_index"] >= 0).sum())
+        return prefill(self, visual, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "encode", count_frames)
+        patch.setattr(Engine, "prefill", count_tokens)
+        yield shown
+
+
+def assert_at_most_what_a_dry_run_says(
+    settings: RunConfig, prompts: list[str], shown: dict[str, int]
+) -> None:
+    """And not far from it: filters ended the way of some candidates."""
+    store = FrameStore.open(settings.folder("frames"))
+    model = find_model(None, settings.checkpoint).config
+    chip = parse_slice("v5e:1x1").chip
+    cost = curation_cost(settings.curate, store, model, answer_tokens=24, chip=chip)
+    assert shown["frames"] * model.tokens_per_frame == cost.visual_tokens
+    assert cost.prefill_tokens / 3 <= shown["prefilled"] <= cost.prefill_tokens
+    first = Counter(stage_of(prompt) for prompt in prompts if not prompt.endswith(AGAIN))
+    assert first["captions"] == cost.calls["captions"]
+    for stage in ("questions", "verdicts"):  # equal prompts are sent once
+        assert 0 < first[stage] <= cost.calls[stage]
+
+
+def test_another_price_or_number_of_tries_asks_nothing_again(stored: Path, tmp_path: Path) -> None:
+    store, prompt = FrameStore.open(stored / "frames"), TextPrompt(video_id="", text="say it")
+    with serve(reply) as server:
+        for changes in ({}, {"price_out": 5.0}, {"retries": 9}, {"timeout": 9.0}):
+            told = {f"curate.endpoint.{name}": value for name, value in changes.items()}
+            overrides = options(tmp_path, server.url, **told)
+            settings = read_settings(load_config("demo", overrides))
+            players = Players(settings, store, policy=None)  # type: ignore[arg-type]
+            assert players.text_model("judge").complete([prompt]) == [reply(prompt.text)]
+        assert server.requests == 1 and "1 answers from the cache" in players.told()[0]
 
 
 def settings_of(stored: Path, run_dir: Path, server: Loopback) -> RunConfig:

@@ -41,8 +41,12 @@ def test_pairs_depend_on_who_is_asked_and_not_on_how() -> None:
     told = CONFIG.made_from()
     how = replace(SECTION, retries=1, price_in=3.0, parallel=1, key_variable="K", timeout=9.0)
     assert replace(CONFIG, endpoint=how).made_from() == told
-    for name, value in (("model", "large"), ("temperature", 1.0), ("image_size", 8)):
-        other = replace(SECTION, **{name: value})
+    others = (
+        replace(SECTION, model="large"),
+        replace(SECTION, temperature=1.0),
+        replace(SECTION, image_size=8),
+    )
+    for other in others:
         assert replace(CONFIG, endpoint=other).made_from() != told
     nobody = CurateConfig(endpoint=SECTION)
     assert nobody.made_from() == replace(nobody, endpoint=EndpointConfig()).made_from()
