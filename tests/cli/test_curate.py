@@ -140,7 +140,7 @@ def test_kills_and_errors_over_real_and_made_videos(
         one, other = (tmp_path / run / "pairs" / name for run in ("plain", "killed"))
         assert one.read_bytes() == other.read_bytes(), name
     pairs = read_pairs(tmp_path / "plain" / "pairs" / "pairs.jsonl")
-    assert pairs and all(pair.judge.startswith("written 1 by small@") for pair in pairs)
+    assert pairs and all(pair.judge.startswith("written 2 by small@") for pair in pairs)
     assert {pair.made_with["train_frames"] for pair in pairs} == {32}
     page = (tmp_path / "killed" / "curation.html").read_text()
     for text in ("so it is", "declined", "question_unreadable", "train_frames"):

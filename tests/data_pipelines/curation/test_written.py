@@ -58,7 +58,8 @@ def reply(prompt: str) -> str:
             return "Answer 1 it is."
         if mood % 4 == 0:
             return "I cannot say."
-        right = "not know" not in sides[0]
+        (chosen,) = re.findall(r"^right: answer (\d) is correct", prompt, re.MULTILINE)
+        right = "not know" not in sides[int(chosen) - 1]
         verdict = {"better": right, "unambiguous": True, "right": right, "why": "as noted"}
         return f"```json\n{json.dumps(verdict)}\n```"
     if mood % 6 == 0:
@@ -119,7 +120,7 @@ def test_kills_and_errors_change_nothing(world: World, tmp_path: Path) -> None:
     filters = Counter(entry["filter"] for entry in dropped)
     assert {"declined", "question_unreadable", "judge_unreadable"} <= filters.keys(), filters
     assert pairs and {pair.kind for pair in pairs} <= KINDS.keys()
-    assert all(pair.judge == "written 1 by small@here" for pair in pairs)
+    assert all(pair.judge == "written 2 by small@here" for pair in pairs)
     assert all(pair.judge_said["why"] == "as noted" for pair in pairs)
 
 
@@ -198,10 +199,24 @@ def test_a_judge_reads_evidence_question_and_answers(given: bool) -> None:
         evidence="A dog runs past another dog.",
         given=given,
     )
-    prompt = judge_prompt(Judged(candidate=candidate, chosen="It runs.", rejected="It sleeps."))
-    told = ("A dog runs past", "What does the dog do?", "1: It runs.", "2: It sleeps.")
-    assert all(text in prompt for text in told)
-    assert ("came with a question" in prompt) == given
+    firsts = []
+    for number in range(200):
+        chosen, rejected = f"It runs {number}.", "It sleeps."
+        prompt = judge_prompt(Judged(candidate=candidate, chosen=chosen, rejected=rejected))
+        first = f"Answer 1: {chosen}\n" in prompt
+        firsts.append(first)
+        one, other = (1, 2) if first else (2, 1)
+        told = (
+            "A dog runs past",
+            "What does the dog do?",
+            f"Answer {one}: {chosen}\n",
+            f"Answer {other}: {rejected}\n",
+            f"better: answer {one} is a better answer than answer {other}.",
+            f"right: answer {one} is correct.",
+        )
+        assert all(text in prompt for text in told)
+        assert ("came with a question" in prompt) == given
+    assert 70 < sum(firsts) < 130  # either place as often
 
 
 def test_kinds_are_drawn_by_their_shares() -> None:
