@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 from tokenizers import Tokenizer
 
 from data_pipelines import anyres
@@ -123,7 +124,7 @@ def load(name: str, *, remat: Remat = "none", mesh: Mesh | None = None) -> Loade
 
 
 class Answerer:
-    """Answers questions about frames in memory, encoded once for all requests of a call."""
+    """Answers questions about frames in memory, encoded once for all that is asked of them."""
 
     def __init__(
         self,
@@ -159,10 +160,32 @@ class Answerer:
         chunk: int = CHUNK,
         listener: Callable[[int, str], None] | None = None,
     ) -> list[Answer]:
-        """An answer for each request, in order; its positions index the frames given here.
+        """`encode`, then `answer`."""
+        visual_MD = self.encode(frames_FHWC)
+        return self.answer(visual_MD, times_F, duration, requests, chunk=chunk, listener=listener)
+
+    def encode(self, frames_FHWC: np.ndarray) -> Float[Array, "M D"]:
+        """What `answer` shows of frames, uint8 [F, S, S, 3] at the encoder's size."""
+        return self._engine.encode(frames_FHWC)
+
+    def nothing_seen(self) -> Float[Array, "1 D"]:
+        """For requests that show no frame."""
+        return self._engine.nothing_seen()
+
+    def answer(
+        self,
+        visual_MD: Float[Array, "M D"],
+        times_F: np.ndarray,
+        duration: float,
+        requests: Sequence[Request],
+        *,
+        chunk: int = CHUNK,
+        listener: Callable[[int, str], None] | None = None,
+    ) -> list[Answer]:
+        """An answer for each request, in order; its positions index the frames encoded.
 
         Args:
-          frames_FHWC: uint8 [F, S, S, 3] at the encoder's size.
+          visual_MD: what `encode` made of the frames.
           times_F: seconds of each.
           duration: of the video, in seconds.
           requests: what is asked; one without positions is asked as text alone.
@@ -170,6 +193,7 @@ class Answerer:
           listener: told (number of the request, what is said so far) as answers grow.
         """
         prompts = [self._prompt(request, times_F, duration) for request in requests]
+<<<<<<< HEAD
         # Prompts that show the same frames begin alike, up to the last of them.
         beginnings = [self._beginning(prompt) for prompt in prompts]
         groups: dict[tuple[bytes, bytes], list[int]] = {}
@@ -177,6 +201,13 @@ class Answerer:
             alike = (prompt.tokens[:end].tobytes(), prompt.visual_index[:end].tobytes())
             groups.setdefault(alike, []).append(number)
         visual_MD = self._engine.encode(frames_FHWC)
+=======
+        # Prompts that show the same frames begin alike, up to the end of the video.
+        groups: dict[bytes, list[int]] = {}
+        for number, request in enumerate(requests):
+            frames = np.asarray(request.positions, np.int64).tobytes()
+            groups.setdefault(frames, []).append(number)
+>>>>>>> 749cba920416b7562f76a3258dc0874e131ac116
         answers: dict[int, Answer] = {}
         for numbers in groups.values():
             beginning = beginnings[numbers[0]]
@@ -186,7 +217,7 @@ class Answerer:
             rests: dict[int, list[int]] = {}
             for number in numbers:
                 rest = len(prompts[number].tokens) - beginning
-                rests.setdefault(round_up(rest, SUFFIX_BUCKET), []).append(number)
+                rests.setdefault(suffix_bucket(rest), []).append(number)
             for length, together in rests.items():
                 asks = [
                     self._ask(prompts[number], requests[number], beginning, length)
@@ -225,7 +256,8 @@ class Answerer:
             visual_tokens=len(index),
             policy=policy,
             duration=duration,
-            times=times_F[positions].tolist(),
+            # A video whose runs are shuffled passes for one: its times would tell the right order.
+            times=np.sort(times_F[positions]).tolist(),
         )
         prompt.visual_index[prompt.visual_index >= 0] = index
         return prompt
@@ -274,6 +306,15 @@ class Answerer:
 def _prefix_row(prompt: Prompt, length: int) -> dict[str, np.ndarray]:
     beginning = Prompt(tokens=prompt.tokens[:length], visual_index=prompt.visual_index[:length])
     return prompt_row(beginning, prefix_bucket(length))
+
+
+def suffix_bucket(length: int) -> int:
+    """The padded length of what follows a prefix: two values from one power of two to the next.
+
+    No more, since the steps are compiled for each, and a writer or judge reads captions of any
+    length.
+    """
+    return round_up(length, max(SUFFIX_BUCKET, 2 ** max(length.bit_length() - 2, 0)))
 
 
 def prefix_bucket(length: int) -> int:

@@ -97,8 +97,12 @@ def find_candidates(
         ]
     found = []
     for video, rng in zip(videos, generators, strict=True):
-        candidates = maker.localized(video.captions, video.segments, rng)
-        candidates += maker.comprehensive(video.captions, config.comprehensive_per_video, rng)
+        # A share of the mix that is nought is not asked for: every question costs two answers.
+        candidates = []
+        if config.localized_share > 0:
+            candidates += maker.localized(video.captions, video.segments, rng)
+        if config.localized_share < 1:
+            candidates += maker.comprehensive(video.captions, config.comprehensive_per_video, rng)
         found.append([replace(one, evidence=_evidence(video, one.segment)) for one in candidates])
     return found
 
@@ -112,7 +116,6 @@ def _written(
 ) -> list[list[Candidate]]:
     drawn = []
     for video, rng in zip(videos, generators, strict=True):
-        # A share of the mix that is nought is not asked for: every question costs two answers.
         some, whole = len(video.segments), config.comprehensive_per_video
         one, other = draw_kinds(config.kinds, some, whole if video.segments else 0, rng)
         asked: list[tuple[str, int | None]] = []
@@ -127,6 +130,7 @@ def _written(
             [
                 TextPrompt(video_id=video.video_id, text=_writing_prompt(video, kind, number))
                 for kind, number in asked
+                if _noted(video, number)
             ],
         )
         for video, asked in zip(videos, drawn, strict=True)
@@ -138,19 +142,27 @@ def _written(
         readable=lambda text: read_question(text) is not None,
         reminder=AGAIN,
     )
-    return [
-        [
-            written_candidate(
-                text,
-                granularity="comprehensive" if number is None else "localized",
-                kind=kind,
-                segment=number,
-                evidence=_evidence(video, number),
-            )
-            for (kind, number), text in zip(asked, texts, strict=True)
-        ]
-        for video, asked, texts in zip(videos, drawn, told, strict=True)
-    ]
+    found = []
+    for video, asked, texts in zip(videos, drawn, told, strict=True):
+        left = iter(texts)
+        found.append(
+            [
+                written_candidate(
+                    next(left) if _noted(video, number) else None,
+                    granularity="comprehensive" if number is None else "localized",
+                    kind=kind,
+                    segment=number,
+                    evidence=_evidence(video, number),
+                )
+                for kind, number in asked
+            ]
+        )
+    return found
+
+
+def _noted(video: Captioned, number: int | None) -> bool:
+    """Whether there is a caption to write from."""
+    return any(video.captions) if number is None else bool(video.captions[number])
 
 
 def _writing_prompt(video: Captioned, kind: str, number: int | None) -> str:

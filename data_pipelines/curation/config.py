@@ -1,6 +1,7 @@
 """How pairs are made: the curate section of a config."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.text_models.endpoint import EndpointConfig
 
 ENDPOINT = "endpoint"
+# MODEL@HOST with a port or a path. (A model's name may hold an @ too: "@cf/meta/llama-3".)
+NO_SCHEME = re.compile(r"^endpoint:[^@]+@(?!https?://)[^@]*[:/]")
 ROLES: dict[str, tuple[str, ...]] = {
     "captioner": ("policy",),
     "questions": ("rules", "time", "file", "policy"),
@@ -98,6 +101,9 @@ class CurateConfig:
                     f"curate.{role} is {name!r}; must be one of {', '.join(known)}, "
                     "endpoint, endpoint:MODEL or endpoint:MODEL@URL"
                 )
+            # Without it the address would be taken for a model's name, and OpenAI's own be asked.
+            if NO_SCHEME.search(name):
+                raise InputError(f"curate.{role} is {name!r}; its URL must begin with http")
         if self.judge == "rules" and self.questions != "rules":
             raise InputError(
                 "curate.judge is 'rules', which knows the answers to questions of 'rules' alone; "
@@ -115,10 +121,19 @@ class CurateConfig:
             config = replace(config, base_url=f"http{url}")
         return replace(config, model=model) if model else config
 
+    @property
+    def videos_kept(self) -> int:
+        """Of how many videos the policy is asked in turn before it is asked about one again.
+
+        Where it captions and another role is an endpoint's, whose stages take several videos at
+        once.
+        """
+        several = any(self.endpoint_of(role) for role in ROLES)
+        return self.endpoint.videos_at_once if several and self.captioner == "policy" else 1
+
     def made_from(self) -> dict[str, Any]:
         """All of this that pairs depend on: of endpoints, not how they are reached or paid."""
         told = asdict(self)
-        of_texts = ("base_url", "model", "temperature", "max_tokens", "image_size")
         asked = any(self.endpoint_of(role) for role in ROLES)
-        told["endpoint"] = {name: told["endpoint"][name] for name in of_texts} if asked else {}
+        told["endpoint"] = self.endpoint.made_with() if asked else {}
         return told

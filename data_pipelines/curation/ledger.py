@@ -5,19 +5,32 @@ import os
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.errors import InputError
+
 
 class Ledger:
     """Results by key. A line is a whole result; a torn last line is forgotten and done again."""
 
     def __init__(self, path: Path):
+        """Args: the file; made at the first `add`.
+
+        Raises:
+          InputError: a line that has an end is no result; names it.
+        """
         self._path = path
         self._done: dict[str, Any] = {}
         self._drop_torn_line()
         if path.exists():
             # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
-            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-                entry = json.loads(line)
-                self._done[entry["key"]] = entry["result"]
+            for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+                try:
+                    entry = json.loads(line)
+                    self._done[entry["key"]] = entry["result"]
+                except (ValueError, TypeError, KeyError) as error:
+                    raise InputError(
+                        f"{path}:{number}: damaged, not a line of a ledger; delete the line, and "
+                        "what it held is done again"
+                    ) from error
 
     def _drop_torn_line(self) -> None:
         if not self._path.exists():

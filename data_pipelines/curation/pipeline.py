@@ -229,9 +229,18 @@ class Curator:
 
     def _pair(self, video: Captioned, candidate: Candidate, number: int) -> Pair:
         """What is known of a pair before it is answered."""
-        what = [video.video_id, candidate.question, candidate.segment, self.model.name]
+        config = self.config
+        segment = None if candidate.segment is None else list(video.segments[candidate.segment])
+        # All that its answers depend on: pairs of runs that differ in any of it can be mixed.
+        what = {
+            "asked": [video.video_id, candidate.question, segment],
+            "by": self._identity,
+            "frames": [config.segment_frames, config.dense_frames, config.sparse_frames],
+            "negatives": [asdict(config.negatives), config.seed],
+            "chosen": [config.given_chosen, candidate.expected if candidate.given else ""],
+        }
         if candidate.drop:
-            what += [candidate.kind, number]
+            what["no question"] = [candidate.kind, number]
         reads = "the caption of the segment"
         if candidate.segment is None:
             reads = "the captions in order"
@@ -242,13 +251,12 @@ class Curator:
             "chosen_by": "model",
             "judge_reads": reads,
             "expected": candidate.expected,
-            "seed": self.config.seed,
+            "seed": config.seed,
         }
         if self.train_frames is not None:
             made_with["train_frames"] = self.train_frames
-        segment = None if candidate.segment is None else list(video.segments[candidate.segment])
         return Pair(
-            id=fingerprint({"what": what}),
+            id=fingerprint(what),
             video_id=video.video_id,
             granularity=candidate.granularity,  # type: ignore[arg-type]
             kind=candidate.kind,
@@ -263,7 +271,7 @@ class Curator:
             sampling=self.sampling,
             judge=self.judge.name,
             made_with=made_with,
-            round=self.config.round,
+            round=config.round,
             source=self.store.info(video.video_id).names[0],
         )
 

@@ -7,6 +7,7 @@ right. The prompts here are our own.
 
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.prompts import VIDEO_MARK
 from data_pipelines.tokenizer import SPECIAL_TOKENS
 
-FORM = "written 1"  # count up when it is asked or read otherwise
+FORM = "written 2"  # count up when it is asked or read otherwise
 DESCRIBE = "Describe in detail what is shown."
 # The kinds of the paper's 10,000 pairs and their shares in percent (its version 3).
 KINDS = {
@@ -47,13 +48,13 @@ _JUDGE = """{what}:
 {evidence}
 
 A question about the video: {question}
-Answer 1: {chosen}
-Answer 2: {rejected}
+Answer 1: {first}
+Answer 2: {second}
 
 Decide by the text above, each with true or false:
-better: answer 1 is a better answer than answer 2.
+better: answer {chosen} is a better answer than answer {rejected}.
 unambiguous: the text above allows only one answer to the question.
-right: answer 1 is correct.
+right: answer {chosen} is correct.
 Reply with JSON alone: {{"better": ..., "unambiguous": ..., "right": ..., "why": "a few words"}}"""
 AGAIN = "\n\nYour last reply could not be read. Reply with one JSON object and nothing else."
 
@@ -123,13 +124,15 @@ def read_question(text: str) -> tuple[str, str] | str | None:
 
 
 def written_candidate(
-    text: str, *, granularity: str, kind: str, segment: int | None, evidence: str
+    text: str | None, *, granularity: str, kind: str, segment: int | None, evidence: str
 ) -> Candidate:
-    """The candidate that a writer's text is, or tells why it is none."""
-    found = read_question(text)
+    """The candidate that a writer's text is, or tells why it is none; None for nothing asked."""
+    found = None if text is None else read_question(text)
     question, answer = found if isinstance(found, tuple) else ("", "")
     drop = None
-    if isinstance(found, str):
+    if text is None:
+        drop = "no_caption", "the captioner said nothing, so there is nothing to ask about"
+    elif isinstance(found, str):
         drop = "declined", found
     elif found is None:
         drop = "question_unreadable", f"the writer said: {text[:200]}"
@@ -145,8 +148,14 @@ def written_candidate(
 
 
 def judge_prompt(judged: Judged) -> str:
-    """What a language model is asked of a pair."""
+    """What a language model is asked of a pair.
+
+    The chosen answer stands first in half of them, by what they say: judges favour a place.
+    """
     candidate = judged.candidate
+    answers, chosen = [judged.chosen, judged.rejected], 1
+    if zlib.crc32("\n".join([candidate.question, *answers]).encode()) % 2:
+        answers, chosen = answers[::-1], 2
     what = "Notes on what a video shows"
     if candidate.given:
         what = "The answer that came with a question about a video; it counts as right"
@@ -154,8 +163,10 @@ def judge_prompt(judged: Judged) -> str:
         what=what,
         evidence=candidate.evidence,
         question=candidate.question,
-        chosen=judged.chosen,
-        rejected=judged.rejected,
+        first=answers[0],
+        second=answers[1],
+        chosen=chosen,
+        rejected=3 - chosen,
     )
 
 

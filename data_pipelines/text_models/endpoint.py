@@ -8,6 +8,7 @@ import base64
 import io
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ from data_pipelines.text_models.text_model import TextPrompt
 
 FOREVER_WRONG = (400, 401, 403, 404, 422)  # asking again does not help
 LONGEST_WAIT = 60.0
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What models that reason put around their thoughts, where the server leaves these in.
+THOUGHT, THOUGHT_ENDS = "<think>", "</think>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,17 @@ class EndpointConfig:
         for name in ("temperature", "retries", "backoff", "requests_per_minute", "image_size"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"curate.endpoint.{name} is {getattr(self, name)}; must be 0 up")
+        if not VARIABLE.fullmatch(self.key_variable):
+            # Not told what it is: it may well be the key.
+            raise InputError(
+                "curate.endpoint.key_variable is no name of an environment variable; put the key "
+                "into one, and that one's name here"
+            )
+
+    def made_with(self) -> dict[str, Any]:
+        """What a text depends on, beside the prompt: not how it is sent or paid."""
+        names = ("base_url", "model", "temperature", "max_tokens", "image_size")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass
@@ -119,14 +134,7 @@ class Endpoint:
         self.name = f"{config.model}@{config.base_url or 'api.openai.com'}"
         self.videos_at_once = config.videos_at_once
         self.usage = Usage()
-        self._made_with = {
-            "base_url": config.base_url,
-            "model": config.model,
-            "temperature": config.temperature,
-            "max_tokens": config.max_tokens,
-            "image_size": config.image_size,
-        }
-        self.identity = fingerprint(self._made_with)
+        self.identity = fingerprint(config.made_with())
         self._store = store
         self._key = os.environ.get(config.key_variable, "")
         self._client = _open_client(config, self._key)
@@ -162,7 +170,9 @@ class Endpoint:
 
     def _content_key(self, prompt: TextPrompt) -> str:
         frames = self._store.fingerprint if prompt.positions and self._store else ""
-        return fingerprint({"by": self._made_with, "frames": frames, "asked": prompt.to_json()})
+        return fingerprint(
+            {"by": self.config.made_with(), "frames": frames, "asked": prompt.to_json()}
+        )
 
     def _answer(self, key: str, prompt: TextPrompt, stop: threading.Event) -> str:
         with self._lock:
@@ -172,12 +182,17 @@ class Endpoint:
         messages = [{"role": "user", "content": self._content(prompt)}]
         for number in range(self.config.retries + 1):
             self._wait_for_turn(stop)
+            if stop.is_set():
+                return ""  # nobody reads it: another request has failed for good
             self.usage.add(requests=1)
             try:
                 entry = self._send(messages)
             except Exception as error:  # whatever a network or a server does
                 self.usage.add(failures=1)
-                self._give_up(error, last=number >= self.config.retries or stop.is_set())
+                refusal = self._refusal(error, last=number >= self.config.retries)
+                if refusal is not None:
+                    stop.set()
+                    raise refusal from None
                 stop.wait(self._pause(error, number))
                 continue
             with self._lock:
@@ -194,12 +209,15 @@ class Endpoint:
             max_tokens=self.config.max_tokens,
         )
         choices = getattr(reply, "choices", None)
-        text = getattr(getattr(choices[0], "message", None), "content", None) if choices else None
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError("the reply holds no text")
+        message = getattr(choices[0], "message", None) if choices else None
+        if message is None:
+            raise ValueError("the reply holds no message")
+        # No text is an answer too, of a model that will not say, or ran out of tokens: it would
+        # come again, and must not keep the rest from being asked.
+        text = said_of(str(getattr(message, "content", None) or ""))
         usage = getattr(reply, "usage", None)
         return {
-            "text": text.strip(),
+            "text": text,
             "tokens_in": int(getattr(usage, "prompt_tokens", 0) or 0),
             "tokens_out": int(getattr(usage, "completion_tokens", 0) or 0),
         }
@@ -224,20 +242,19 @@ class Endpoint:
             self._next_start = start + 60.0 / self.config.requests_per_minute
         stop.wait(max(0.0, start - time.monotonic()))
 
-    def _give_up(self, error: Exception, last: bool) -> None:
-        """Raises where another try is not to be made."""
+    def _refusal(self, error: Exception, last: bool) -> InputError | None:
+        """What to raise, where another try is not to be made."""
         status = getattr(error, "status_code", None)
         told = self._without_key(f"{type(error).__name__}: {error}".replace("\n", " ")[:300])
-        if isinstance(error, InputError):
-            raise error
         if status in FOREVER_WRONG:
             mend = f"check curate.endpoint, and the key in ${self.config.key_variable}"
-            raise InputError(f"{self.name}: refuses ({told}); {mend}") from None
+            return InputError(f"{self.name}: refuses ({told}); {mend}")
         if last:
-            raise InputError(
+            return InputError(
                 f"{self.name}: failed {self.config.retries + 1} times, at last with {told}; what "
                 "was answered is kept, so run again when it is back"
-            ) from None
+            )
+        return None
 
     def _pause(self, error: Exception, number: int) -> float:
         """Seconds, as the server asks for, else by the rule; spread, lest all come back at once."""
@@ -251,6 +268,12 @@ class Endpoint:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
+
+
+def said_of(text: str) -> str:
+    """A reply without the thoughts before it; nothing of one that never came to an end of them."""
+    said = text.rpartition(THOUGHT_ENDS)[2].strip()
+    return "" if said.startswith(THOUGHT) else said
 
 
 def jpeg_url(frame_HWC: Any, longest: int = 0) -> str:

@@ -2,34 +2,54 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data_pipelines.answering import Answer, Request
 from data_pipelines.artefacts import read_manifest
+from data_pipelines.curation.written import AGAIN
+from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import read_pairs
 from data_pipelines.synthetic import write_videos
+from data_pipelines.text_models.text_model import TextPrompt
 from tests.data_pipelines.text_models.loopback import Loopback, serve
+<<<<<<< HEAD
 from tpo_jax.cli.answering import StoreAnswerer
+=======
+>>>>>>> 749cba920416b7562f76a3258dc0874e131ac116
 from tpo_jax.cli.config import load_config
 from tpo_jax.cli.curate import make_pairs
+from tpo_jax.cli.curation_cost import curation_cost
 from tpo_jax.cli.loop import round_settings
 from tpo_jax.cli.main import main
+from tpo_jax.cli.planned_model import find_model
+from tpo_jax.cli.players import Players
 from tpo_jax.cli.settings import RunConfig, read_settings
+from tpo_jax.generation.engine import Engine
+from tpo_jax.planning.hardware import parse_slice
 
 pytest.importorskip("openai")
-REAL = Path(__file__).parents[2].parent / "shared" / "videos" / "dc_demo.mp4"
-FAULTS = ["", 429, "", "", "cut", "", 500, "", "garbage", ""]
+ROOT = Path(__file__).parents[2]
+REAL = ROOT.parent / "shared" / "videos" / "dc_demo.mp4"
+FAULTS = [*["", 429, "", "", "cut", "", 500, "", "garbage", ""] * 2, "slow"]
+PARALLEL = 2  # requests under way
 QUESTIONS = ("Which way do the red shapes move?", "What comes first in the video?")
 
 
 def reply(prompt: str) -> str:
-    """Captions, questions and verdicts, by what is asked."""
+    """Captions, questions and verdicts, by what is asked; some of it out of form."""
     mood = zlib.crc32(prompt.encode())
+    if stage_of(prompt) != "captions" and mood % 7 < 2:
+        return "Well."
     if "Answer 1:" in prompt:
         verdict = {"better": True, "unambiguous": mood % 4 > 0, "right": True, "why": "so it is"}
         return json.dumps(verdict)
@@ -55,6 +75,10 @@ def options(root: Path, url: str, **changes: Any) -> list[str]:
         "run_dir": root,
         "workers": 1,
         "frames.max_frames": 24,
+        # So few frames that all prompts are of one length, and the steps are compiled once.
+        "curate.dense_frames": 8,
+        "curate.sparse_frames": 3,
+        "curate.segment_frames": 4,
         "curate.captioner": "endpoint",
         "curate.questions": "endpoint",
         "curate.judge": "endpoint",
@@ -62,6 +86,8 @@ def options(root: Path, url: str, **changes: Any) -> list[str]:
         "curate.endpoint.base_url": url,
         "curate.endpoint.model": "small",
         "curate.endpoint.backoff": 0.01,
+        "curate.endpoint.parallel": PARALLEL,
+        "curate.endpoint.timeout": 1.0,
         "curate.endpoint.price_in": 1.0,
         "mesh.data": 8,
         "mesh.fsdp": 1,
@@ -69,8 +95,108 @@ def options(root: Path, url: str, **changes: Any) -> list[str]:
     return [f"--config.{key}={value}" for key, value in (told | changes).items()]
 
 
-class Killed(BaseException):
-    """Stands for whatever ends a run in the middle."""
+# Where a run is killed: at the n-th request of a stage, or once n videos have their answers.
+KILLS = [("answers", 1), ("verdicts", 2)]
+MORE_KILLS = [
+    *(("captions", number) for number in (1, 2, 6)),
+    *(("questions", number) for number in (1, 2, 5)),
+    *(("answers", number) for number in (1, 2, 3)),
+    *(("verdicts", number) for number in (1, 3)),
+]
+
+
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(MORE_KILLS, marks=pytest.mark.slow)])
+def test_kills_and_errors_over_real_and_made_videos(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: list[tuple[str, int]]
+) -> None:
+    """SIGKILL to `tpo curate`, and a server that is busy, slow, cut off and talks nonsense."""
+    with serve(reply) as server, counting(monkeypatch) as shown:
+        settings = settings_of(stored, tmp_path / "plain", server)
+        make_pairs(settings)
+        plain = server.prompts
+    assert_at_most_what_a_dry_run_says(settings, plain, shown)
+    killed, seen, doomed = tmp_path / "killed", Counter[str](), list[subprocess.Popen]()
+
+    def deadly(prompt: str) -> str:
+        seen[stage_of(prompt)] += 1
+        if doomed and seen[stage] == number:
+            doomed.pop().kill()
+        return reply(prompt)
+
+    # The same address: it is part of what the pairs are made from.
+    port = int(server.url.split(":")[2].split("/")[0])
+    with serve(deadly, FAULTS, port=port) as server:
+        for stage, number in kills:
+            seen.clear()
+            process = start_curating(stored, killed, server)
+            doomed[:] = [process]
+            if stage == "answers":
+                kill_after_answers(process, killed, number)
+            assert process.wait(timeout=120) == -signal.SIGKILL
+            assert not (killed / "pairs").exists()
+        doomed.clear()
+        make_pairs(settings_of(stored, killed, server))
+        # No prompt is answered again but those that were under way when the process died.
+        again = Counter(server.prompts) - Counter(plain)
+        assert set(server.prompts) == set(plain) and again.total() <= PARALLEL * len(kills)
+        assert server.frames and server.requests > len(server.prompts)
+    for name in ("pairs.jsonl", "dropped.jsonl", "captions.jsonl", "manifest.json"):
+        one, other = (tmp_path / run / "pairs" / name for run in ("plain", "killed"))
+        assert one.read_bytes() == other.read_bytes(), name
+    pairs = read_pairs(tmp_path / "plain" / "pairs" / "pairs.jsonl")
+    assert pairs and all(pair.judge.startswith("written 2 by small@") for pair in pairs)
+    assert {pair.made_with["train_frames"] for pair in pairs} == {32}
+    page = (tmp_path / "killed" / "curation.html").read_text()
+    for text in ("so it is", "declined", "question_unreadable", "train_frames"):
+        assert text in page
+
+
+@contextmanager
+def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """Counts the frames that are encoded and the visual tokens of prefixes."""
+    shown = {"frames": 0, "prefilled": 0}
+    encode, prefill = Engine.encode, Engine.prefill
+
+    def count_frames(self: Engine, frames: Any) -> Any:
+        shown["frames"] += len(frames)
+        return encode(self, frames)
+
+    def count_tokens(self: Engine, visual: Any, row: Any) -> Any:
+        shown["prefilled"] += int((row["visual_index"] >= 0).sum())
+        return prefill(self, visual, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "encode", count_frames)
+        patch.setattr(Engine, "prefill", count_tokens)
+        yield shown
+
+
+def assert_at_most_what_a_dry_run_says(
+    settings: RunConfig, prompts: list[str], shown: dict[str, int]
+) -> None:
+    """And not far from it: filters ended the way of some candidates."""
+    store = FrameStore.open(settings.folder("frames"))
+    model = find_model(None, settings.checkpoint).config
+    chip = parse_slice("v5e:1x1").chip
+    cost = curation_cost(settings.curate, store, model, answer_tokens=24, chip=chip)
+    assert shown["frames"] * model.tokens_per_frame == cost.visual_tokens
+    assert cost.prefill_tokens / 3 <= shown["prefilled"] <= cost.prefill_tokens
+    first = Counter(stage_of(prompt) for prompt in prompts if not prompt.endswith(AGAIN))
+    assert first["captions"] == cost.calls["captions"]
+    for stage in ("questions", "verdicts"):  # equal prompts are sent once
+        assert 0 < first[stage] <= cost.calls[stage]
+
+
+def test_another_price_or_number_of_tries_asks_nothing_again(stored: Path, tmp_path: Path) -> None:
+    store, prompt = FrameStore.open(stored / "frames"), TextPrompt(video_id="", text="say it")
+    with serve(reply) as server:
+        for changes in ({}, {"price_out": 5.0}, {"retries": 9}, {"timeout": 9.0}):
+            told = {f"curate.endpoint.{name}": value for name, value in changes.items()}
+            overrides = options(tmp_path, server.url, **told)
+            settings = read_settings(load_config("demo", overrides))
+            players = Players(settings, store, policy=None)  # type: ignore[arg-type]
+            assert players.text_model("judge").complete([prompt]) == [reply(prompt.text)]
+        assert server.requests == 1 and "1 answers from the cache" in players.told()[0]
 
 
 def settings_of(stored: Path, run_dir: Path, server: Loopback) -> RunConfig:
@@ -78,38 +204,29 @@ def settings_of(stored: Path, run_dir: Path, server: Loopback) -> RunConfig:
     return read_settings(load_config("demo", overrides))
 
 
-def test_kills_and_errors_over_real_and_made_videos(
-    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer, left = StoreAnswerer.answer, [10**6]
+def stage_of(prompt: str) -> str:
+    """What a prompt is for."""
+    if "Answer 1:" in prompt:
+        return "verdicts"
+    return "questions" if '"question"' in prompt else "captions"
 
-    def failing(self: Any, video_id: str, requests: Sequence[Request]) -> list[Answer]:
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-        return answer(self, video_id, requests)
 
-    monkeypatch.setattr(StoreAnswerer, "answer", failing)
-    with serve(reply) as server:
-        make_pairs(settings_of(stored, tmp_path / "plain", server))
-        plain = len(server.prompts)
-    # The same address: it is part of what the pairs are made from.
-    with serve(reply, FAULTS, port=int(server.url.split(":")[2].split("/")[0])) as server:
-        for killed_at in (1, 2):
-            left[0] = killed_at
-            with pytest.raises(Killed):
-                make_pairs(settings_of(stored, tmp_path / "killed", server))
-        left[0] = 10**6
-        make_pairs(settings_of(stored, tmp_path / "killed", server))
-        assert len(server.prompts) == plain  # nothing that was answered is asked again
-        assert server.frames and server.requests > len(server.prompts)
-    for name in ("pairs.jsonl", "dropped.jsonl", "captions.jsonl", "manifest.json"):
-        one, other = (tmp_path / run / "pairs" / name for run in ("plain", "killed"))
-        assert one.read_bytes() == other.read_bytes(), name
-    pairs = read_pairs(tmp_path / "plain" / "pairs" / "pairs.jsonl")
-    assert pairs and all(pair.judge.startswith("written 1 by small@") for pair in pairs)
-    page = (tmp_path / "killed" / "curation.html").read_text()
-    assert "so it is" in page and "declined" in page
+def start_curating(stored: Path, run_dir: Path, server: Loopback) -> subprocess.Popen:
+    """`tpo curate` in a process of its own."""
+    arguments = options(run_dir, server.url, frames_dir=f"{stored}/frames")
+    command = [sys.executable, "-m", "tpo_jax.cli.main", "curate", *arguments]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet)
+
+
+def kill_after_answers(process: subprocess.Popen, run_dir: Path, videos: int) -> None:
+    """Kills it once that many videos have their answers on disk."""
+    ledger = run_dir / "curation" / "answers.jsonl"
+    while process.poll() is None:
+        if ledger.exists() and ledger.read_bytes().count(b"\n") >= videos:
+            process.kill()
+            return
+        time.sleep(0.001)
 
 
 def test_a_dry_run_tells_the_cost_and_asks_nobody(

@@ -170,11 +170,11 @@ def test_a_store_tells_the_times_that_the_prompts_ask_for(
     path = make_video(tmp_path / "a.mp4", count=50, pts=[150 * n + n * n for n in range(50)])
     told: list[list[float]] = []
 
-    def note(_: Answerer, frames: Any, times: np.ndarray, *rest: Any) -> list[str]:
+    def note(_: Answerer, visual: Any, times: np.ndarray, *rest: Any) -> list[str]:
         told.append(times.tolist())
         return []
 
-    monkeypatch.setattr(Answerer, "answer_frames", note)
+    monkeypatch.setattr(Answerer, "answer", note)
     policy = FramePolicy(fps=1.0)
     build_store([path], tmp_path / "x", frame_policy=policy, image_policy=model.images)
     store = FrameStore.open(tmp_path / "x")

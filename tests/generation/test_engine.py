@@ -172,16 +172,22 @@ def test_greedy_and_drawn_answers_side_by_side() -> None:
     assert len(set(told[:6])) == 1 and len(set(told[6:])) > 1
 
 
-def test_an_answer_ends_at_the_end_token() -> None:
+def test_an_answer_ends_at_the_end_token_and_another_takes_its_place() -> None:
     made, _ = engine(rows=32, temperature=1.0)
     prompt = prompt_on(made, [0], 1, 0, 4)
     prefix = prefix_of(made, frames(2, 1), prompt)
     (row,) = asks_of([prompt])
     asks = [Ask(row=row.row, seed=seed, temperature=1.0) for seed in range(64)]
-    told = [said.tokens.tolist() for said in made.answer(prefix, asks)]
+    heard: list[tuple[int, int]] = []
+    listener = lambda number, tokens: heard.append((number, len(tokens)))  # noqa: E731
+    answered = made.answer(prefix, asks, chunk=1, listener=listener)
+    told = [said.tokens.tolist() for said in answered]
     assert any(answer[-1] == END for answer in told) and any(END not in answer for answer in told)
     for answer in told:
         assert END not in answer[:-1] and (answer[-1] == END or len(answer) == NEW)
+    # The 33rd does not wait until all of the 32 that began together have ended.
+    joined = next(at for at, (number, _) in enumerate(heard) if number == 32)
+    assert any(number < 32 and length == NEW for number, length in heard[joined:])
 
 
 def test_a_listener_is_told_of_growing_answers() -> None:

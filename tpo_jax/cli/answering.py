@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
 from data_pipelines.answering import Answer, Request
 from data_pipelines.frames import FrameStore
@@ -16,17 +17,35 @@ from tpo_jax.parallel.rules import SHARDS
 class StoreAnswerer:
     """Answers questions about the videos of a FrameStore: the `VideoModel` of the host side."""
 
-    def __init__(self, model: LoadedModel, answerer: Answerer, store: FrameStore):
+    def __init__(self, model: LoadedModel, answerer: Answerer, store: FrameStore, *, keep: int = 1):
+        """Args: who answers, about what, and of how many videos the visual tokens are kept.
+
+        A video is asked about several times in curation, for captions and for answers.
+        """
         self.name = f"{model.folder.name}@{model.fingerprint}"
         self._answerer = answerer
         self._store = store
+        self._keep = keep
+        self._seen: dict[str, Float[Array, "M D"]] = {}  # by video, the latest last
 
     def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
         """An answer for each request, in order."""
         info = self._store.info(video_id)
-        frames_FHWC = self._store.frames(video_id, np.arange(len(info.times_F)))
+        if any(len(request.positions) for request in requests):
+            visual_MD = self._encoded(video_id, len(info.times_F))
+        else:
+            visual_MD = self._answerer.nothing_seen()
         times_F = self._answerer.told_times(info)
-        return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, requests)
+        return self._answerer.answer(visual_MD, times_F, info.duration, requests)
+
+    def _encoded(self, video_id: str, frames: int) -> Float[Array, "M D"]:
+        seen = self._seen
+        if video_id not in seen:
+            while len(seen) >= self._keep:  # before another takes its memory
+                del seen[next(iter(seen))]
+            seen[video_id] = self._answerer.encode(self._store.frames(video_id, np.arange(frames)))
+        seen[video_id] = seen.pop(video_id)
+        return seen[video_id]
 
 
 def answering_mesh(settings: RunConfig) -> Mesh | None:
@@ -40,11 +59,16 @@ def answering_mesh(settings: RunConfig) -> Mesh | None:
 
 
 def make_answerer(
-    settings: RunConfig, model: LoadedModel, store: FrameStore, mesh: Mesh | None = None
+    settings: RunConfig,
+    model: LoadedModel,
+    store: FrameStore,
+    mesh: Mesh | None = None,
+    keep: int = 1,
 ) -> StoreAnswerer:
     """Curation and eval ask through the same one, so they prompt and sample alike.
 
-    With a mesh, the model must have been loaded onto it.
+    With a mesh, the model must have been loaded onto it. The visual tokens of the last `keep`
+    videos are kept.
     """
     answerer = Answerer(
         model,
@@ -54,4 +78,4 @@ def make_answerer(
         seed=settings.seed,
         mesh=mesh,
     )
-    return StoreAnswerer(model, answerer, store)
+    return StoreAnswerer(model, answerer, store, keep=keep)

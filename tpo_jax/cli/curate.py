@@ -121,7 +121,7 @@ def make_pairs(settings: RunConfig) -> None:
     }
     out = settings.folder("pairs")
     identity = fingerprint(answered_with)
-    answerer = make_answerer(settings, model, store, mesh)
+    answerer = make_answerer(settings, model, store, mesh, keep=config.videos_kept)
     players = Players(settings, store, PolicyText(answerer, identity))
     maker, judge = players.maker(), players.judge()
     made_from = answered_with | {
@@ -147,9 +147,11 @@ def make_pairs(settings: RunConfig) -> None:
                 identity=identity,
                 train_frames=settings.train_frames,
             )
-            curate(curator, out, made_from, lambda done, total, detail: update(done, detail))
-    for line in players.told():
-        print(line)
+            try:
+                curate(curator, out, made_from, lambda done, total, detail: update(done, detail))
+            finally:  # what was asked is paid for, whatever stopped the rest
+                for line in players.told():
+                    print(line)
     print(summary(out))
     page = curation_page(f"Curation: {out}", read_curation(out), store)
     path = Path(settings.run_dir) / "curation.html"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from data_pipelines.curation.config import CurateConfig
 from data_pipelines.curation.segments import uniform_segments
 from data_pipelines.frames import FrameStore
+from data_pipelines.video_info import VideoInfo
 from tpo_jax.generation.engine import ROWS
 from tpo_jax.models.video_lmm import VideoLMMConfig
 from tpo_jax.planning.estimate import ACHIEVABLE_FLOPS, ACHIEVABLE_HBM
@@ -15,17 +16,18 @@ TEXT_TOKENS = 64  # of a prompt beside its video
 WRITING_TOKENS = 256  # of a prompt to a writer or judge beside its captions
 FRAME_TOKENS = 800  # that an endpoint counts for one frame; servers differ
 BF16 = 2
+ROLE_OF = {"captions": "captioner", "questions": "questions", "verdicts": "judge"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurationCost:
-    """At most: filters end the way of some candidates earlier.
+    """At most: filters end the way of some candidates earlier. Second tries are not counted.
 
     Attributes:
       videos: in the store.
       calls: by stage, of whoever does it.
       visual_tokens: encoded; each frame once a video.
-      prefill_tokens: of all video prefixes, each once a frame set.
+      prefill_tokens: of all video prefixes, each once a frame set and stage.
       chip_hours: of one chip, for what the policy says itself; modelled.
       endpoint_calls: of `calls`, those that go to an endpoint.
       endpoint_cost: money by the prices of the config; None where no price is given.
@@ -61,7 +63,8 @@ def curation_cost(
         for info in infos
     ]
     localized = sum(segments) if config.localized_share > 0 else 0
-    whole = config.comprehensive_per_video if config.localized_share < 1 else 0
+    # Questions of a file are all about the whole video, whatever the mix asks for.
+    whole = config.comprehensive_per_video if config.localized_share < 1 or by_file else 0
     candidates = localized + whole * len(infos)
     text_judge = config.judge not in ("rules", "none")
     captioned = not by_file and (config.questions != "time" or text_judge)
@@ -73,13 +76,11 @@ def curation_cost(
     }
     if by_file and config.given_chosen == "file":
         calls["answers"] = candidates
+    endpoints = {stage for stage, role in ROLE_OF.items() if config.endpoint_of(role) is not None}
+    by_policy = {stage: 0 if stage in endpoints else count for stage, count in calls.items()}
 
-    shown = config.segment_frames
     per_frame = model.tokens_per_frame
-    # Chosen and caption of a segment share its frames; the rejected side has others.
-    sets = [(shown, 2 * sum(segments))] if localized or captioned else []
-    sets += [(min(config.dense_frames, len(i.times_F)), 1) for i in infos if whole]
-    sets += [(min(config.sparse_frames, len(i.times_F)), 1) for i in infos if whole]
+    sets = _frame_sets(config, infos, by_policy["captions"], localized, whole)
     stored = sum(len(info.times_F) for info in infos)
     none: frozenset[str] = frozenset()
     encoding = row_flops(model, RowDims(prompt=1, answer=1, frames=stored), trained=none)
@@ -87,36 +88,54 @@ def curation_cost(
         encoding.forward[part] / (ACHIEVABLE_FLOPS[part] * chip.flops)
         for part in ("tower", "projector")
     )
-    for frames, count in sets:
-        row = RowDims(prompt=frames * per_frame + TEXT_TOKENS, answer=1, answers=1, frames=0)
+    written = by_policy["questions"] + by_policy["verdicts"]
+    read = WRITING_TOKENS + max(segments, default=0) * answer_tokens
+    prompts = [(frames * per_frame + TEXT_TOKENS, count) for frames, count, _ in sets]
+    for tokens, count in [*prompts, (read, written)]:
+        row = RowDims(prompt=tokens, answer=1, answers=1, frames=0)
         seconds += count * _compute(row_flops(model, row, trained=none), chip)
-    by_policy = calls["answers"]
-    roles = {"captions": "captioner", "questions": "questions", "verdicts": "judge"}
-    by_endpoint = {}
-    for stage, role in roles.items():
-        if config.endpoint_of(role) is None:
-            by_policy += calls[stage]
-        else:
-            by_endpoint[stage] = calls[stage]
     language = model.language
     weights = BF16 * (
         language.layers * sum(layer_products(language).values()) / 2
         + language.width * language.vocab_rows
     )
-    # Answers to one frame set share its slots: those about a whole video up to `whole`, those
-    # about a segment one or two.
-    at_once = max(1, min(ROWS, whole)) if not localized else 1
-    steps = by_policy * answer_tokens / at_once
-    seconds += steps * weights / (ACHIEVABLE_HBM * chip.hbm_bytes_per_s)
+    # Answers on one frame set share its slots, and so do texts about one video.
+    rounds = sum(count * -(-asked // ROWS) for _, count, asked in sets) + -(-written // ROWS)
+    seconds += rounds * answer_tokens * weights / (ACHIEVABLE_HBM * chip.hbm_bytes_per_s)
+    by_endpoint = {stage: calls[stage] for stage in ROLE_OF if stage in endpoints}
     return CurationCost(
         videos=len(infos),
         calls=calls,
         visual_tokens=stored * per_frame,
-        prefill_tokens=sum(frames * count for frames, count in sets) * per_frame,
+        prefill_tokens=sum(frames * count for frames, count, _ in sets) * per_frame,
         chip_hours=seconds / 3600,
         endpoint_calls=sum(by_endpoint.values()),
         endpoint_cost=_endpoint_cost(config, by_endpoint, segments),
     )
+
+
+def _frame_sets(
+    config: CurateConfig, infos: list[VideoInfo], captions: int, localized: int, whole: int
+) -> list[tuple[int, int, int]]:
+    """What the policy is shown: (frames of a set, how many such sets, answers on each)."""
+    shown, negatives = config.segment_frames, config.negatives
+    # Captions are wanted before there are questions: what they showed is prefilled anew.
+    sets = [(shown, captions, 1), (shown, 2 * localized, 1)]
+    if not whole:
+        return sets
+    names = {name for name, share in negatives.comprehensive.items() if share > 0}
+    # Frames that are drawn are others for every question.
+    drawn = names != {"incomplete"} or negatives.sparse_pick == "random"
+    for info in infos:
+        dense = min(config.dense_frames, len(info.times_F))
+        few = config.sparse_frames
+        if negatives.sparse_ratio is not None:
+            few = max(1, round(negatives.sparse_ratio * dense))
+        rejected = min(few, dense) if names == {"incomplete"} else dense
+        if not (config.questions == "file" and config.given_chosen == "file"):
+            sets.append((dense, 1, whole))
+        sets.append((rejected, whole, 1) if drawn else (rejected, 1, whole))
+    return sets
 
 
 def _compute(flops: Flops, chip: Chip) -> float:
@@ -150,6 +169,10 @@ def told_cost(cost: CurationCost, topology: str) -> list[str]:
         f"about {cost.chip_hours:.2g} chip-hours on {topology}, modelled, not measured, as if "
         "chips shared the work without waiting for each other",
     ]
+    if cost.calls["questions"] or cost.calls["verdicts"]:
+        lines.append(
+            "a question or verdict that cannot be read is asked for once more, beside this"
+        )
     if cost.endpoint_calls:
         money = "no prices in config.curate.endpoint"
         if cost.endpoint_cost is not None:

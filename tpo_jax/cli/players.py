@@ -13,7 +13,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.text_models.endpoint import Endpoint
 from data_pipelines.text_models.text_model import PolicyText, TextModel
-from tpo_jax.cli.settings import RunConfig, as_json
+from tpo_jax.cli.settings import RunConfig
 
 
 class Players:
@@ -33,7 +33,8 @@ class Players:
         config = self._config.endpoint_of(role)
         if config is None:
             return self._policy
-        asked = fingerprint(as_json(config))
+        # Another price or number of retries asks nothing again.
+        asked = fingerprint(config.made_with())
         if asked not in self._endpoints:
             cache = self._work / f"endpoint-{asked}.jsonl"
             self._endpoints[asked] = Endpoint(config, cache, self._store)

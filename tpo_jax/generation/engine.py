@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -101,6 +102,11 @@ class Engine:
         padded = np.pad(frames_FHWC, ((0, pad), (0, 0), (0, 0), (0, 0)))
         with self._on_mesh():
             return slots_of.encode(self._graph, self.params, padded)
+
+    def nothing_seen(self) -> Float[Array, "1 D"]:
+        """In place of what `encode` gives, for prompts without a video."""
+        dtype = jax.tree.leaves(self.params)[0].dtype
+        return jnp.zeros((1, self.config.language.width), dtype)
 
     def visual_index(self, positions_F: np.ndarray, stored_frames: int) -> np.ndarray:
         """Where the tokens of the frames at `positions` lie in what `encode` gave; int32 [M']."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.curation.ledger import Ledger
+from data_pipelines.errors import InputError
 
 RESULT = {"captions": ["a\u2028b", "Grün\n\r\x85"], "kept": [{"score": 0.1}], "dropped": []}
 
@@ -54,3 +55,16 @@ def test_a_torn_last_line_is_forgotten_wherever_it_was_torn(tmp_path: Path) -> N
         assert Ledger(path)["b"] == RESULT
     path.write_bytes(data[:5])
     assert len(Ledger(path)) == 0 and path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[1]", b'{"key": "b"}', b'{"key": [], "result": 0}', b"\xff"]
+)
+def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).add("a", RESULT)
+    data = path.read_bytes()
+    path.write_bytes(data + line + b"\n" + data)
+    with pytest.raises(InputError, match=r"ledger\.jsonl:2: damaged.*delete the line"):
+        Ledger(path)
+    assert path.read_bytes() == data + line + b"\n" + data

@@ -4,13 +4,14 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.artefacts import read_manifest
 from data_pipelines.curation.config import CurateConfig
 from data_pipelines.curation.pipeline import choose_mix
-from data_pipelines.pairs import Pair
+from data_pipelines.pairs import Pair, read_pairs
 from tests.data_pipelines.curation.knowing_model import (
     CONFIG,
     World,
@@ -78,3 +79,13 @@ def test_the_surplus_is_dropped_by_name(world: World, undisturbed: Path, tmp_pat
     assert manifest["candidates"] == whole["candidates"]
     surplus = [entry for entry in read_dropped(out) if entry["filter"] == "mix"]
     assert len(surplus) == whole["pairs"] - 6 and all(entry["chosen"] for entry in surplus)
+
+
+@pytest.mark.parametrize(("share", "only"), [(0.0, "comprehensive"), (1.0, "localized")])
+def test_what_has_no_share_is_not_asked(
+    world: World, tmp_path: Path, share: float, only: str
+) -> None:
+    out = tmp_path / "pairs"
+    run(world, out, config=replace(CONFIG, localized_share=share))
+    assert {pair.granularity for pair in read_pairs(out / "pairs.jsonl")} == {only}
+    assert {entry["granularity"] for entry in read_dropped(out)} <= {only}

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.artefacts import read_manifest
+from data_pipelines.curation.config import CurateConfig
 from data_pipelines.curation.judge import RuleJudge
+from data_pipelines.curation.responses import NegativeConfig
 from data_pipelines.curation.segments import uniform_segments
 from data_pipelines.errors import InputError
 from data_pipelines.pairs import read_pairs
@@ -212,6 +214,27 @@ def test_seeds_ask_other_questions(world: World, undisturbed: Path, tmp_path: Pa
     folders = (undisturbed, tmp_path / "pairs")
     one, other = ({pair.id for pair in read_pairs(out / "pairs.jsonl")} for out in folders)
     assert one != other
+
+
+def test_pairs_of_other_runs_have_other_ids(
+    world: World, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Or they could not be mixed: the reference is joined by id."""
+    seen = {pair.id for pair in read_pairs(undisturbed / "pairs.jsonl")}
+    changed: list[tuple[CurateConfig, str]] = [
+        (replace(CONFIG, sparse_frames=5), "knowing@1"),
+        (replace(CONFIG, negatives=NegativeConfig(comprehensive={"drop": 1.0})), "knowing@1"),
+        (CONFIG, "knowing@2"),
+    ]
+    for number, (config, name) in enumerate(changed):
+        run(world, tmp_path / str(number), knowing(world, name=name), config=config)
+        found = {pair.id for pair in read_pairs(tmp_path / str(number) / "pairs.jsonl")}
+        assert found and not found & seen
+        seen |= found
+    # Who judges, and how many are wanted, changes no pair.
+    run(world, tmp_path / "few", config=replace(CONFIG, pairs=6))
+    few = {pair.id for pair in read_pairs(tmp_path / "few" / "pairs.jsonl")}
+    assert few <= {pair.id for pair in read_pairs(undisturbed / "pairs.jsonl")}
 
 
 def test_no_pair_left_is_an_error_with_counts(world: World, tmp_path: Path) -> None:

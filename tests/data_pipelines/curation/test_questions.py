@@ -101,7 +101,7 @@ def test_all_kinds_and_all_events_of_a_segment_are_asked_about() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "A thing, I think.", "Red thing between blue", "Red thing between blue and pink. Cyan"],
+    ["", "A thing, I think.", "Red thing between", "Red thing between blue and pink. Cyan"],
 )
 def test_an_unreadable_caption_is_not_asked_about(bad: str) -> None:
     candidates = localized([RED], bad, [WHITE], bad)

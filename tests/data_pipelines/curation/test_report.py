@@ -30,6 +30,23 @@ def test_the_page_shows_pairs_and_what_was_dropped(world: World, undisturbed: Pa
         assert pair.id in page
     for text in ("<mark>", "data:image/jpeg", "the captions say", *curation.manifest["dropped"]):
         assert text in page
+    for heading in (
+        "From candidates to pairs",
+        "Why candidates were dropped",
+        "What the pairs are",
+        "How long the answers are, in words",
+        "The most common answers",
+        "Made from",
+    ):
+        assert f">{heading}</h" in page
+    # The frames of both sides, the mix, and the lengths of both sides as bars.
+    pair = curation.pairs[0]
+    for side, positions in (("chosen", pair.chosen_frames), ("rejected", pair.rejected_frames)):
+        assert f"{side}: made from {len(positions)} frame" in page
+    for negative, count in curation.manifest["negatives"].items():
+        assert re.search(rf"{negative}</td>\s*<td[^>]*>{count}<", page)
+    assert page.count('class="bars" style="--rows: 1"') == 1  # the funnel
+    assert page.count('class="bars" style="--rows: 2"') == 2  # lengths and common answers
     assert not re.search(r"(src|href)=.https?:", page) and "<script" not in page
 
 

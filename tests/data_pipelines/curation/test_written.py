@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def reply(prompt: str) -> str:
             return "Answer 1 it is."
         if mood % 4 == 0:
             return "I cannot say."
-        right = "not know" not in sides[0]
+        (chosen,) = re.findall(r"^right: answer (\d) is correct", prompt, re.MULTILINE)
+        right = "not know" not in sides[int(chosen) - 1]
         verdict = {"better": right, "unambiguous": True, "right": right, "why": "as noted"}
         return f"```json\n{json.dumps(verdict)}\n```"
     if mood % 6 == 0:
@@ -83,11 +85,12 @@ def run_written(
     work: Path,
     killed_at: int = 0,
     config: CurateConfig = CONFIG,
+    **changes: Any,
 ) -> int:
     """Curate; how often the model was called."""
     endpoint = Endpoint(replace(config.endpoint, base_url=url), work / "endpoint.jsonl")
     endpoint.name = endpoint.identity = "small@here"  # the port differs from run to run
-    model = knowing(world, killed_at=killed_at)
+    model = knowing(world, killed_at=killed_at, **changes)
     curator = Curator(
         config=config,
         store=world.store,
@@ -117,7 +120,7 @@ def test_kills_and_errors_change_nothing(world: World, tmp_path: Path) -> None:
     filters = Counter(entry["filter"] for entry in dropped)
     assert {"declined", "question_unreadable", "judge_unreadable"} <= filters.keys(), filters
     assert pairs and {pair.kind for pair in pairs} <= KINDS.keys()
-    assert all(pair.judge == "written 1 by small@here" for pair in pairs)
+    assert all(pair.judge == "written 2 by small@here" for pair in pairs)
     assert all(pair.judge_said["why"] == "as noted" for pair in pairs)
 
 
@@ -128,6 +131,24 @@ def test_a_server_that_is_gone_is_named_and_the_rest_is_kept(world: World, tmp_p
     with serve(reply) as server:
         run_written(world, tmp_path / "pairs", server.url, tmp_path / "cache")
     assert read_pairs(tmp_path / "pairs" / "pairs.jsonl")
+
+
+def test_nothing_is_asked_about_a_segment_without_a_caption(world: World, tmp_path: Path) -> None:
+    one, other, _ = world.store.videos
+    captions = {(one, 1): ""} | {(other, number): "" for number in range(99)}
+    with serve(reply) as server:
+        run_written(world, tmp_path / "p", server.url, tmp_path / "w", captions=captions)
+    entries = read_dropped(tmp_path / "p")
+    gone = [entry for entry in entries if entry["filter"] == "no_caption"]
+    (of_one,) = [entry for entry in gone if entry["video_id"] == one]
+    assert of_one["granularity"] == "localized"
+    # Of the other there is nothing to tell at all.
+    of_other = [entry for entry in entries if entry["video_id"] == other]
+    assert of_other and all(entry["filter"] == "no_caption" for entry in of_other)
+    assert {entry["granularity"] for entry in of_other} == {"localized", "comprehensive"}
+    pairs = read_pairs(tmp_path / "p" / "pairs.jsonl")
+    assert one in {pair.video_id for pair in pairs} and other not in {p.video_id for p in pairs}
+    assert of_one["segment"] not in [pair.segment for pair in pairs if pair.video_id == one]
 
 
 def test_another_judge_asks_nothing_else_again(world: World, tmp_path: Path) -> None:
@@ -178,10 +199,24 @@ def test_a_judge_reads_evidence_question_and_answers(given: bool) -> None:
         evidence="A dog runs past another dog.",
         given=given,
     )
-    prompt = judge_prompt(Judged(candidate=candidate, chosen="It runs.", rejected="It sleeps."))
-    told = ("A dog runs past", "What does the dog do?", "1: It runs.", "2: It sleeps.")
-    assert all(text in prompt for text in told)
-    assert ("came with a question" in prompt) == given
+    firsts = []
+    for number in range(200):
+        chosen, rejected = f"It runs {number}.", "It sleeps."
+        prompt = judge_prompt(Judged(candidate=candidate, chosen=chosen, rejected=rejected))
+        first = f"Answer 1: {chosen}\n" in prompt
+        firsts.append(first)
+        one, other = (1, 2) if first else (2, 1)
+        told = (
+            "A dog runs past",
+            "What does the dog do?",
+            f"Answer {one}: {chosen}\n",
+            f"Answer {other}: {rejected}\n",
+            f"better: answer {one} is a better answer than answer {other}.",
+            f"right: answer {one} is correct.",
+        )
+        assert all(text in prompt for text in told)
+        assert ("came with a question" in prompt) == given
+    assert 70 < sum(firsts) < 130  # either place as often
 
 
 def test_kinds_are_drawn_by_their_shares() -> None:

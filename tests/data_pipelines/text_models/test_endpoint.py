@@ -82,7 +82,7 @@ def test_what_came_is_kept_when_it_fails_for_good(fault: int | str, tmp_path: Pa
         endpoint._client.base_url = broken.url
         with pytest.raises(InputError, match=r"refuses|what was answered is kept"):
             endpoint.complete(PROMPTS)
-        assert broken.requests <= 2  # one may have begun before the first had failed
+        assert broken.requests == 1
         assert endpoint.complete(PROMPTS[:3]) == ["0", "1", "2"]
 
 
@@ -101,12 +101,31 @@ def test_the_key_is_sent_and_never_written(
     assert written and "sk-secret" not in written + str(caught.value) + said.out + said.err
 
 
+@pytest.mark.parametrize("content", [None, "", " \n", "<think>{ I wonder"])
+def test_a_reply_without_text_stops_nothing(content: str | None, tmp_path: Path) -> None:
+    """It would come again; whoever reads it finds it unreadable."""
+    told = lambda prompt: content if prompt == PROMPTS[1].text else reply(prompt)  # noqa: E731
+    with serve(told) as server:  # type: ignore[arg-type]
+        config = replace(CONFIG, base_url=server.url)
+        for _ in range(2):
+            endpoint = Endpoint(config, tmp_path / "cache.jsonl")
+            assert endpoint.complete(PROMPTS[:3]) == ["0", "", "2"]
+        assert server.requests == 3
+
+
+def test_thoughts_are_left_out(tmp_path: Path) -> None:
+    with serve(lambda prompt: f"<think>None? {{}}</think>\n\n{reply(prompt)} ") as server:
+        endpoint = Endpoint(replace(CONFIG, base_url=server.url), tmp_path / "cache.jsonl")
+        assert endpoint.complete(PROMPTS[:2]) == ["0", "1"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"model": ""}, "curate.endpoint.model is empty"),
         ({"parallel": 0}, "curate.endpoint.parallel is 0; must be 1 or more"),
         ({"base_url": "http://me:hunter2@host/v1"}, "give it by the environment"),
+        ({"key_variable": "sk-hunter2"}, "key_variable is no name of an environment variable"),
     ],
 )
 def test_mistakes(changes: dict[str, str], said: str, tmp_path: Path) -> None:
