@@ -36,14 +36,14 @@ IMPORT_WALLS = (
     ImportWall(inside="benchmarks", but_not=UNWALLED, forbidden=(*ACCELERATOR, *UNWALLED)),
     ImportWall(
         inside="tpo_jax",
-        but_not=("tpo_jax.api", "tpo_jax.cli"),
+        but_not=("tpo_jax.api", "tpo_jax.loading", "tpo_jax.cli"),
         forbidden=("data_pipelines", "benchmarks"),
     ),
     ImportWall(
         inside="tpo_jax.models",
         forbidden=tuple(
             f"tpo_jax.{room}"
-            for room in ("training", "interop", "cli", "api", "generation", "preference")
+            for room in ("training", "interop", "cli", "api", "loading", "generation", "preference")
         ),
     ),
 )

@@ -7,21 +7,17 @@ print(ask(model, "clip.mp4", "What comes first in the video?"))
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
-from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
-from tokenizers import Tokenizer
 
 from data_pipelines import anyres
 from data_pipelines.answering import Answer, Request
 from data_pipelines.batches import prompt_row, round_up
-from data_pipelines.images import ImagePolicy
 from data_pipelines.prompts import (
     FrameTimes,
     Prompt,
@@ -32,95 +28,20 @@ from data_pipelines.prompts import (
     video_prompt,
 )
 from data_pipelines.sampling import FramePolicy
-from data_pipelines.tokenizer import load_tokenizer
 from data_pipelines.video import decode_frames, read_index
 from data_pipelines.video_info import VideoInfo
 from tpo_jax.errors import InputError
 from tpo_jax.generation.engine import CHUNK, Ask, Engine, Said
 from tpo_jax.generation.sampling import SamplingConfig
-from tpo_jax.interop.imported import is_imported, read_imported
-from tpo_jax.interop.keys import Naming
-from tpo_jax.interop.reader import read_checkpoint, read_config
-from tpo_jax.models.checkpoint_config import image_mode, model_config
-from tpo_jax.models.remat import Remat
-from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
-from tpo_jax.parallel.rules import check_heads
+from tpo_jax.loading import LoadedModel
 from tpo_jax.training.step import cast
 
-ASSETS = Path(__file__).parent / "assets"
+__all__ = [
+    *("ASSETS", "Answerer", "LoadedModel", "ask", "checkpoint_images", "find_checkpoint", "load")
+]
+
 PROMPT_BUCKET = 64
 SUFFIX_BUCKET = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A checkpoint in memory: fp32 parameters, structure, tokenizer, and where it came from."""
-
-    folder: epath.Path
-    config: VideoLMMConfig
-    graph: nnx.GraphDef
-    params: Params
-    tokenizer: Tokenizer
-    fingerprint: str
-    json: dict
-    naming: Naming
-
-    @property
-    def images(self) -> ImagePolicy:
-        """How frames are resized for this model's encoder."""
-        return _image_policy(self.config)
-
-
-def find_checkpoint(name: str) -> epath.Path:
-    """A checkpoint folder (local or gs://), or one that ships with the package (`demo_base`)."""
-    for folder in (epath.Path(name), epath.Path(ASSETS) / name):
-        if (folder / "config.json").exists():
-            return folder
-    raise InputError(
-        f"{name}: no checkpoint here; give a folder with config.json, model.safetensors and "
-        "tokenizer.json, or one that `tpo import` wrote, or the name demo_base"
-    )
-
-
-def checkpoint_images(name: str) -> ImagePolicy:
-    """How frames are resized for a checkpoint's encoder; reads config.json only."""
-    return _image_policy(model_config(read_config(find_checkpoint(name))))
-
-
-def _image_policy(config: VideoLMMConfig) -> ImagePolicy:
-    return ImagePolicy(size=config.vision.image_size, mode=image_mode(config))
-
-
-def load(name: str, *, remat: Remat = "none", mesh: Mesh | None = None) -> LoadedModel:
-    """Load a checkpoint: a PyTorch folder or an imported one, local or in a bucket (gs://).
-
-    Args:
-      name: the folder, or the name of a checkpoint that ships with the package.
-      remat: what is kept going forward, to train it with less memory: see `models/remat.py`.
-      mesh: where the fp32 parameters go, tensor by tensor into their shards. Without one they are
-        on this host (a PyTorch folder) or on the first device (an imported one).
-
-    Raises:
-      InputError: the folder is missing, its files do not fit together, or the mesh cuts its heads.
-    """
-    folder = find_checkpoint(name)
-    if mesh is not None:
-        check_heads(model_config(read_config(folder)), mesh)
-    read = read_imported if is_imported(folder) else read_checkpoint
-    checkpoint = read(folder, mesh=mesh)
-    language = replace(checkpoint.config.language, remat=remat)
-    config = replace(checkpoint.config, language=language)
-    graph, _ = abstract_model(config)
-    return LoadedModel(
-        folder=folder,
-        config=config,
-        graph=graph,
-        params=checkpoint.params,
-        tokenizer=load_tokenizer(folder),
-        fingerprint=checkpoint.fingerprint,
-        json=checkpoint.json,
-        naming=checkpoint.naming,
-    )
 
 
 class Answerer:
@@ -193,21 +114,12 @@ class Answerer:
           listener: told (number of the request, what is said so far) as answers grow.
         """
         prompts = [self._prompt(request, times_F, duration) for request in requests]
-<<<<<<< HEAD
         # Prompts that show the same frames begin alike, up to the last of them.
         beginnings = [self._beginning(prompt) for prompt in prompts]
         groups: dict[tuple[bytes, bytes], list[int]] = {}
         for number, (prompt, end) in enumerate(zip(prompts, beginnings, strict=True)):
             alike = (prompt.tokens[:end].tobytes(), prompt.visual_index[:end].tobytes())
             groups.setdefault(alike, []).append(number)
-        visual_MD = self._engine.encode(frames_FHWC)
-=======
-        # Prompts that show the same frames begin alike, up to the end of the video.
-        groups: dict[bytes, list[int]] = {}
-        for number, request in enumerate(requests):
-            frames = np.asarray(request.positions, np.int64).tobytes()
-            groups.setdefault(frames, []).append(number)
->>>>>>> 749cba920416b7562f76a3258dc0874e131ac116
         answers: dict[int, Answer] = {}
         for numbers in groups.values():
             beginning = beginnings[numbers[0]]

@@ -22,10 +22,6 @@ from data_pipelines.pairs import read_pairs
 from data_pipelines.synthetic import write_videos
 from data_pipelines.text_models.text_model import TextPrompt
 from tests.data_pipelines.text_models.loopback import Loopback, serve
-<<<<<<< HEAD
-from tpo_jax.cli.answering import StoreAnswerer
-=======
->>>>>>> 749cba920416b7562f76a3258dc0874e131ac116
 from tpo_jax.cli.config import load_config
 from tpo_jax.cli.curate import make_pairs
 from tpo_jax.cli.curation_cost import curation_cost
