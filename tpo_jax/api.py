@@ -33,11 +33,18 @@ from data_pipelines.video_info import VideoInfo
 from tpo_jax.errors import InputError
 from tpo_jax.generation.engine import CHUNK, Ask, Engine, Said
 from tpo_jax.generation.sampling import SamplingConfig
-from tpo_jax.loading import LoadedModel
+from tpo_jax.loading import ASSETS, LoadedModel, checkpoint_images, find_checkpoint, load
 from tpo_jax.training.step import cast
 
 __all__ = [
-    *("ASSETS", "Answerer", "LoadedModel", "ask", "checkpoint_images", "find_checkpoint", "load")
+    "ASSETS",
+    "Answerer",
+    "LoadedModel",
+    "ask",
+    "checkpoint_images",
+    "find_checkpoint",
+    "load",
+    "video_frames",
 ]
 
 PROMPT_BUCKET = 64
