@@ -12,6 +12,7 @@ from data_pipelines import synthetic
 from data_pipelines.errors import InputError
 from data_pipelines.synthetic import (
     FPS,
+    RADIUS,
     RGB,
     SIDE,
     STRIP,
@@ -76,10 +77,10 @@ def test_an_event_is_seen_between_its_ceiling_and_its_floor(number: int) -> None
         assert (frame[:edge] == RGB[ceiling]).all() and (frame[-edge:] == RGB[floor]).all()
         assert not len(places(frame[STRIP:], ceiling)) and not len(places(frame[:-STRIP], floor))
         thing = places(frame, colour)
-        assert 900 < len(thing) < 1600
+        assert (RADIUS - 3) ** 2 < len(thing) / np.pi < (RADIUS + 3) ** 2  # whole
         centres.append(thing.mean(axis=0))
     down, right = centres[1] - centres[0]
-    assert abs(down) < 2 and abs(right) > 40
+    assert abs(down) < 2 and abs(right) > 0.8 * (SIDE - 2 * RADIUS)
     after = draw(scene, timeline, 8.0)
     assert all(len(places(after, name)) == 0 for name in (colour, ceiling, floor))
 

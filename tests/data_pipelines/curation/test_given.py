@@ -14,23 +14,30 @@ from data_pipelines.errors import InputError
 from data_pipelines.pairs import read_pairs
 from tests.data_pipelines.curation.knowing_model import SAMPLING, UNKNOWN, World, knowing
 
-FIRST = "What comes first in the video?"
-LAST = "What comes last in the video?"
+
+def asked_of(world: World, number: int) -> tuple[str, str]:
+    """Two questions about the whole of a video: how it begins and how it ends."""
+    events = [shown.event for shown in world.timelines[world.store.videos[number]]]
+    return (
+        f"What comes right after the {events[0].colour} thing?",
+        f"What comes right before the {events[-1].colour} thing?",
+    )
 
 
 def items(world: World) -> list[dict[str, Any]]:
     """One item a video, in both forms, and one about a video that is not there."""
     names = [world.store.info(video).names[0] for video in world.store.videos]
+    (first, last), (other, _) = asked_of(world, 0), asked_of(world, 1)
     turns = [
-        {"from": "human", "value": f"<image>\n{FIRST}"},
+        {"from": "human", "value": f"<image>\n{first}"},
         {"from": "gpt", "value": "It begins."},
-        {"from": "human", "value": LAST},
+        {"from": "human", "value": last},
         {"from": "gpt", "value": "It ends."},
     ]
     return [
         {"id": "x", "data_source": "y", "video": f"academic/{names[0]}", "conversations": turns},
-        {"video": names[1], "question": FIRST, "answer": "It begins."},
-        {"video": "elsewhere.mp4", "question": FIRST, "answer": "No."},
+        {"video": names[1], "question": other, "answer": "It begins."},
+        {"video": "elsewhere.mp4", "question": first, "answer": "No."},
     ]
 
 
@@ -40,9 +47,10 @@ def test_both_forms_of_items_and_of_files(world: World, tmp_path: Path, lines: b
     path.write_text("\n".join(map(json.dumps, told)) if lines else json.dumps(told))
     given = read_given(path, world.store)
     one, other, _ = world.store.videos
+    (first, last), (first_of_other, _) = asked_of(world, 0), asked_of(world, 1)
     assert given.by_video == {
-        one: [(FIRST, "It begins."), (LAST, "It ends.")],
-        other: [(FIRST, "It begins.")],
+        one: [(first, "It begins."), (last, "It ends.")],
+        other: [(first_of_other, "It begins.")],
     }
     assert given.elsewhere == 1
 
@@ -68,7 +76,7 @@ def test_pairs_of_given_questions(world: World, tmp_path: Path, chosen: Any) -> 
         assert pair.rejected == UNKNOWN and pair.negative == "incomplete"
         assert pair.made_with["chosen_by"] == chosen
         assert pair.made_with["judge_reads"] == "the answer that came with the question"
-        said = {FIRST: "It begins.", LAST: "It ends."}[pair.question]
+        said = "It ends." if "before" in pair.question else "It begins."
         assert (pair.chosen == said) == (chosen == "file")
 
 

@@ -50,7 +50,7 @@ class Describing(TextQuestions):
 
 def reply(prompt: str) -> str:
     """A writer and judge who knows the grammar; some of what it says is no answer."""
-    captions = re.findall(r"^(?:\d+ to \d+ s: )?((?:One|Two|Three) .*)$", prompt, re.MULTILINE)
+    captions = re.findall(r"^(?:\d+ to \d+ s: )?([A-Z]\w+ thing .*)$", prompt, re.MULTILINE)
     mood = zlib.crc32(prompt.removesuffix(AGAIN).encode())  # a second try is in the same
     if "Answer 1:" in prompt:
         sides = re.findall(r"^Answer \d: (.*)$", prompt, re.MULTILINE)
