@@ -68,7 +68,8 @@ def train_tokenizer(vocabulary: int) -> Tokenizer:
 
 def draw_question(rng: np.random.Generator, events: Sequence[Event]) -> Question:
     """A question at random that the events can answer: describe, localized or comprehensive."""
-    if rng.random() < 0.3:
+    # A single event need not be found, so only its description tells of its colour.
+    if rng.random() < (0.3 if len(events) > 1 else 0.6):
         return Question(kind="describe", text=DESCRIBE, answer=caption(events))
     if len(events) == 1 or rng.random() < 0.5:
         return draw_localized(rng, events[int(rng.integers(len(events)))], ALL_WORDINGS)

@@ -21,7 +21,7 @@ from data_pipelines.synthetic_events import MOST_EVENTS, Event, draw_events
 
 SIDE = 112  # pixels along an edge of a frame
 FPS = 8
-RADIUS = 20
+RADIUS = 28
 STRIP = 18  # height of ceiling and floor
 EVENT_SECONDS = (4.0, 8.0)
 RGB = {

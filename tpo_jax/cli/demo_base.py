@@ -38,13 +38,13 @@ class Recipe:
 
     seed: int = 0
     vocabulary: int = 512
-    steps: int = 1200
+    steps: int = 1000
     lessons: LessonPlan = LessonPlan(
         seed=0,
         clips=16,
         questions=5,
-        single_events_until=100,
-        long_from=700,
+        single_events_until=150,
+        long_from=600,
         long_clips=6,
         about_the_end=0.95,
     )

@@ -29,6 +29,8 @@ from tpo_jax.api import LoadedModel, load
 from tpo_jax.cli import eval_needle, eval_options
 from tpo_jax.cli.answering import make_answerer
 from tpo_jax.cli.eval_benchmarks import run_benchmarks
+from tpo_jax.cli.experiment import BASE, TAKEN, WHOLE, ask_arms, is_experiment, open_exam
+from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.export import load_policy
 from tpo_jax.cli.frames import store_videos
 from tpo_jax.cli.progress import stage_progress
@@ -49,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Without --tasks, asks the checkpoint and the policy trained from it the same questions\n"
         "about config.eval.videos and writes RUN_DIR/eval. No other verb reads config.eval.truth.\n"
+        "After `tpo demo` it asks the models of all arms, and --counterfactual asks them again.\n"
         + eval_options.HELP
     )
 
@@ -59,9 +62,21 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     if args.tasks or args.compare or args.from_logs or args.needle:
         run_benchmarks(args, settings)
         return
+    if is_experiment(settings):
+        ask_experiment(settings, args.counterfactual)
+        return
     whole = evaluate(settings)
     if args.counterfactual:
         audit(settings, whole, args.counterfactual)
+
+
+def ask_experiment(settings: RunConfig, view: str | None) -> None:
+    """Ask the models of all arms about held-out videos, through a view too; write the report."""
+    exam = open_exam(settings, "heldout")
+    arms = [BASE, *settings.arms.names]
+    for one in (WHOLE, TAKEN[view]) if view else (WHOLE,):
+        ask_arms(settings, exam, one, arms)
+    make_experiment_report(settings, exam)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,6 +120,11 @@ def open_exam(settings: RunConfig, split: Split) -> Exam:
     return Exam(split=split, items=items, truth=told, store=store, made_from=made_from)
 
 
+def is_experiment(settings: RunConfig) -> bool:
+    """Whether the run folder is one of `tpo demo`, which trains arms and not one model."""
+    return (Path(settings.run_dir) / "arms").exists()
+
+
 def train_arms(settings: RunConfig, names: Sequence[str] | None = None) -> None:
     """Train every arm with every seed; what is done is not done again."""
     for name in names or settings.arms.names:

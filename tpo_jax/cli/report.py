@@ -13,6 +13,8 @@ from data_pipelines.frames import FrameStore
 from data_pipelines.pages import Page, Panel
 from data_pipelines.pair_pages import show_pair
 from data_pipelines.pairs import Pair, read_pairs
+from tpo_jax.cli.experiment import is_experiment, open_exam
+from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.settings import RunConfig, read_settings
 from tpo_jax.training.loop import read_metrics
 
@@ -30,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
-    make_report(read_settings(config))
+    settings = read_settings(config)
+    if is_experiment(settings):
+        make_experiment_report(settings, open_exam(settings, "heldout"))
+    else:
+        make_report(settings)
 
 
 def make_report(settings: RunConfig) -> Path:
