@@ -126,9 +126,12 @@ def test_kills_and_errors_over_real_and_made_videos(
             seen.clear()
             process = start_curating(stored, killed, server)
             doomed[:] = [process]
-            if stage == "answers":
-                kill_after_answers(process, killed, number)
-            assert process.wait(timeout=120) == -signal.SIGKILL
+            try:
+                if stage == "answers":
+                    kill_after_answers(process, killed, number)
+                assert process.wait(timeout=600) == -signal.SIGKILL
+            finally:
+                process.kill()
             assert not (killed / "pairs").exists()
         doomed.clear()
         make_pairs(settings_of(stored, killed, server))
