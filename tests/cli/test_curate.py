@@ -93,12 +93,7 @@ def options(root: Path, url: str, **changes: Any) -> list[str]:
 
 # Where a run is killed: at the n-th request of a stage, or once n videos have their answers.
 KILLS = [("answers", 1), ("verdicts", 2)]
-MORE_KILLS = [
-    *(("captions", number) for number in (1, 2, 6)),
-    *(("questions", number) for number in (1, 2, 5)),
-    *(("answers", number) for number in (1, 2, 3)),
-    *(("verdicts", number) for number in (1, 3)),
-]
+MORE_KILLS = [("captions", 3), ("questions", 2), ("answers", 2), ("verdicts", 3)]
 
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(MORE_KILLS, marks=pytest.mark.slow)])
@@ -115,7 +110,7 @@ def test_kills_and_errors_over_real_and_made_videos(
 
     def deadly(prompt: str) -> str:
         seen[stage_of(prompt)] += 1
-        if doomed and seen[stage] == number:
+        if doomed and seen[stage] >= number:
             doomed.pop().kill()
         return reply(prompt)
 
