@@ -36,7 +36,8 @@ from tpo_jax.planning.hardware import parse_slice
 pytest.importorskip("openai")
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "videos" / "dc_demo.mp4"
-FAULTS = [*["", 429, "", "", "cut", "", 500, "", "garbage", ""] * 2, "slow"]
+FAULTS = [*["", 429, "", "", "cut", "", 500, "", "garbage", ""] * 4, "slow"]
+TIMEOUT = 3.0  # seconds; long, so that a busy machine is not taken for a slow server
 PARALLEL = 2  # requests under way
 QUESTIONS = ("Which way do the red shapes move?", "What comes first in the video?")
 
@@ -83,7 +84,7 @@ def options(root: Path, url: str, **changes: Any) -> list[str]:
         "curate.endpoint.model": "small",
         "curate.endpoint.backoff": 0.01,
         "curate.endpoint.parallel": PARALLEL,
-        "curate.endpoint.timeout": 1.0,
+        "curate.endpoint.timeout": TIMEOUT,
         "curate.endpoint.price_in": 1.0,
         "mesh.data": 8,
         "mesh.fsdp": 1,
@@ -116,7 +117,7 @@ def test_kills_and_errors_over_real_and_made_videos(
 
     # The same address: it is part of what the pairs are made from.
     port = int(server.url.split(":")[2].split("/")[0])
-    with serve(deadly, FAULTS, port=port) as server:
+    with serve(deadly, FAULTS, port=port, slow=TIMEOUT + 1) as server:
         for stage, number in kills:
             seen.clear()
             process = start_curating(stored, killed, server)
