@@ -36,7 +36,8 @@ from tpo_jax.planning.hardware import parse_slice
 pytest.importorskip("openai")
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "videos" / "dc_demo.mp4"
-FAULTS = [*["", 429, "", "", "cut", "", 500, "", "garbage", ""] * 2, "slow"]
+FAULTS = [*["", 429, "", "", "cut", "", 500, "", "garbage", ""] * 4, "slow"]
+TIMEOUT = 3.0  # seconds; long, so that a busy machine is not taken for a slow server
 PARALLEL = 2  # requests under way
 QUESTIONS = ("Which way do the red shapes move?", "What comes first in the video?")
 
@@ -83,7 +84,7 @@ def options(root: Path, url: str, **changes: Any) -> list[str]:
         "curate.endpoint.model": "small",
         "curate.endpoint.backoff": 0.01,
         "curate.endpoint.parallel": PARALLEL,
-        "curate.endpoint.timeout": 1.0,
+        "curate.endpoint.timeout": TIMEOUT,
         "curate.endpoint.price_in": 1.0,
         "mesh.data": 8,
         "mesh.fsdp": 1,
@@ -93,12 +94,7 @@ def options(root: Path, url: str, **changes: Any) -> list[str]:
 
 # Where a run is killed: at the n-th request of a stage, or once n videos have their answers.
 KILLS = [("answers", 1), ("verdicts", 2)]
-MORE_KILLS = [
-    *(("captions", number) for number in (1, 2, 6)),
-    *(("questions", number) for number in (1, 2, 5)),
-    *(("answers", number) for number in (1, 2, 3)),
-    *(("verdicts", number) for number in (1, 3)),
-]
+MORE_KILLS = [("captions", 3), ("questions", 2), ("answers", 2), ("verdicts", 3)]
 
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(MORE_KILLS, marks=pytest.mark.slow)])
@@ -115,20 +111,23 @@ def test_kills_and_errors_over_real_and_made_videos(
 
     def deadly(prompt: str) -> str:
         seen[stage_of(prompt)] += 1
-        if doomed and seen[stage] == number:
+        if doomed and seen[stage] >= number:
             doomed.pop().kill()
         return reply(prompt)
 
     # The same address: it is part of what the pairs are made from.
     port = int(server.url.split(":")[2].split("/")[0])
-    with serve(deadly, FAULTS, port=port) as server:
+    with serve(deadly, FAULTS, port=port, slow=TIMEOUT + 1) as server:
         for stage, number in kills:
             seen.clear()
             process = start_curating(stored, killed, server)
             doomed[:] = [process]
-            if stage == "answers":
-                kill_after_answers(process, killed, number)
-            assert process.wait(timeout=120) == -signal.SIGKILL
+            try:
+                if stage == "answers":
+                    kill_after_answers(process, killed, number)
+                assert process.wait(timeout=600) == -signal.SIGKILL
+            finally:
+                process.kill()
             assert not (killed / "pairs").exists()
         doomed.clear()
         make_pairs(settings_of(stored, killed, server))

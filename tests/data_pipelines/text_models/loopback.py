@@ -26,10 +26,13 @@ class Loopback:
 
 @contextmanager
 def serve(
-    reply: Callable[[str], str], faults: Sequence[Any] = ("",), port: int = 0
+    reply: Callable[[str], str],
+    faults: Sequence[Any] = ("",),
+    port: int = 0,
+    slow: float = SLOW,
 ) -> Iterator[Loopback]:
-    """Answers with `reply(prompt)`, but for the faults that come round: a status, "slow", "cut",
-    "garbage"; "" is none."""
+    """Answers with `reply(prompt)`, but for the faults that come round: a status, "slow" (after so
+    many seconds), "cut", "garbage"; "" is none."""
     lock, coming = threading.Lock(), cycle(faults)
     told = Loopback(url="")
 
@@ -44,7 +47,7 @@ def serve(
                 self.connection.close()
                 return
             if fault == "slow":
-                time.sleep(SLOW)
+                time.sleep(slow)
             content = asked["messages"][0]["content"]
             if isinstance(content, list):  # frames, then the text
                 *frames, text = content
