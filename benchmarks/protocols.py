@@ -112,6 +112,12 @@ def find_protocol(name: str, task: str, family: Family) -> Protocol:
         raise InputError(f"protocol {name!r}: must be one of {', '.join(PROTOCOLS)}")
     if family not in FAMILIES:
         raise InputError(f"family {family!r}: must be one of {', '.join(FAMILIES)}")
+    if task == "demo":
+        # Its model was trained with what configs/demo.py says, whatever its family.
+        found = find_protocol(name, "", family)
+        return replace(
+            found, frames=32, frame_kind="uniform", max_new_tokens=24, time_instruction=False
+        )
     room = _NEW_TOKENS.get(task, 16)
     if name == "tpo-paper":
         return Protocol(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.protocols import Protocol, VideoFacts
-from benchmarks.tasks.choices import letters, score_letter, share_correct, summary
+from benchmarks.tasks.choices import letters, rule_for, score_letter, share_correct, summary
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.spans import Span, overlap, overlap_summary
 from benchmarks.tasks.tables import Row, find_file, read_json, read_rows
@@ -93,8 +93,7 @@ def prompt(item: Item, protocol: Protocol, video: VideoFacts) -> str:
 def score(item: Item, said: str, protocol: Protocol, rng: random.Random) -> Scored:
     """A letter by the protocol's rule; a span by its overlap, right from half of it inside."""
     if item.kind == "answer":
-        # The old rules look for A to D, and there are five options.
-        rule = "new" if protocol.letters == "legacy" else protocol.letters
+        rule = rule_for(protocol.letters, letters(5))
         return score_letter(said, item.answer, letters(5), rule, rng)
     span = find_span(said)
     if span is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.protocols import Protocol, VideoFacts
-from benchmarks.tasks.choices import letters, score_letter, summarise_accuracy
+from benchmarks.tasks.choices import letters, rule_for, score_letter, summarise_accuracy
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.tables import read_rows
 from benchmarks.tasks.task import Scored, Task
@@ -73,8 +73,9 @@ def prompt(item: Item, protocol: Protocol, video: VideoFacts) -> str:
 
 
 def score(item: Item, said: str, protocol: Protocol, rng: random.Random) -> Scored:
-    """Finds the letter by the protocol's rule."""
-    return score_letter(said, item.answer, letters(len(item.options)), protocol.letters, rng)
+    """Finds the letter by the protocol's rule, if that looks for so many options."""
+    among = letters(len(item.options))
+    return score_letter(said, item.answer, among, rule_for(protocol.letters, among), rng)
 
 
 def summarise(

@@ -3,6 +3,7 @@
 import difflib
 
 from benchmarks.tasks import (
+    demo_questions,
     longvideobench,
     mlvu,
     mvbench,
@@ -26,6 +27,7 @@ TASKS: dict[str, Task] = {
         tempcompass.TASK,
         mvbench.TASK,
         own_choices.TASK,
+        demo_questions.TASK,
     )
 }
 

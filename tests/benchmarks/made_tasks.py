@@ -10,8 +10,10 @@ import io
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
@@ -19,6 +21,7 @@ from pyarrow import parquet
 from benchmarks.tasks.mvbench import FOLDERS
 from benchmarks.tasks.tempcompass import AFTER
 from benchmarks.tasks.videohallucer import SUBSETS
+from data_pipelines.synthetic import draw_events, draw_timeline
 from tests.benchmarks import task_rows
 from tests.benchmarks.task_rows import Row
 
@@ -117,13 +120,15 @@ def write_task(folder: Path, name: str, videos: Sequence[str], each: int = 2) ->
       each: questions about each video (for NExT-GQA 3 at most).
 
     Returns:
-      what `Task.read` reads: the folder, or the file for one's own questions.
+      what `Task.read` reads: the folder, or the file for one's own questions and the demo's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(name)
     numbered = [(video, number) for video in videos for number in range(each)]
     if name == "own":
         return _own(folder / "own.jsonl", rng, numbered)
+    if name == "demo":
+        return _demo(folder / "heldout.json", videos)
     writers: dict[str, Callable[[Path, random.Random, Sequence[tuple[str, int]]], None]] = {
         "longvideobench_val_v": _longvideobench,
         "longvideobench_val_i": _longvideobench,
@@ -204,6 +209,16 @@ def _videohallucer(folder: Path, rng: random.Random, numbered: Sequence[tuple[st
             for side in ("basic", "hallucination"):
                 row[side]["video"] = f"{video}.mp4"
         write_json(folder / subset / f"{subset}.json", rows)
+
+
+def _demo(path: Path, videos: Sequence[str]) -> Path:
+    rng = np.random.default_rng(0)
+    truth = {}
+    for video in videos:
+        timeline = draw_timeline(rng, draw_events(rng, 5))
+        truth[f"{video}.mp4"] = [asdict(shown) for shown in timeline]
+    write_json(path, truth)
+    return path
 
 
 def _own(path: Path, rng: random.Random, numbered: Sequence[tuple[str, int]]) -> Path:

@@ -46,6 +46,16 @@ def test_from_a_file_to_a_score(tmp_path: Path) -> None:
     assert told["groups"] == {"kind": {"order": {"items": 1, "correct": 0, "value": 0}}}
 
 
+@pytest.mark.parametrize(("count", "found"), [(4, ""), (6, "F")])
+def test_the_old_rule_is_not_used_where_it_knows_too_few_letters(
+    tmp_path: Path, count: int, found: str
+) -> None:
+    options = [str(number) for number in range(count)]
+    items = TASK.read(write(tmp_path / "own.jsonl", ROW | {"options": options}))
+    paper = find_protocol("tpo-paper", "own", "longva")
+    assert score_all(TASK, items, ["F"], paper)[0].predicted == found
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

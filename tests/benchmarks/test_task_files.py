@@ -22,6 +22,7 @@ VIDEOS = ("a", "b", "c")
 ITEMS = {  # of three videos with two questions each
     "video_mme_long": 2,  # durations in turn
     "video_mme_long_subtitles": 2,
+    "demo": 3 * 8,
     "mvbench": 20 * 6,
     "nextgqa": 2 * 6,
     "tempcompass": 3 * 6,
@@ -61,7 +62,10 @@ def test_from_files_to_scores(tmp_path: Path, name: str) -> None:
         assert told["unparsed"] == 0
     for names in told["groups"].values():
         assert sum(group["items"] for group in names.values()) == len(items)
-    wrong = task.summarise(items, score_all(task, items, ["?"] * len(items), protocol), protocol)
+    nothing = "" if name == "demo" else "?"  # there any text is an answer
+    wrong = task.summarise(
+        items, score_all(task, items, [nothing] * len(items), protocol), protocol
+    )
     assert wrong["unparsed"] == 1 and wrong["value"] < told["value"]
 
 
@@ -191,6 +195,8 @@ WRONG: list[tuple[str, Callable[[Path], None], str]] = [
         r"test.csv: row 1 has no column 'question'",
     ),
     ("videohallucer", write("temporal/temporal.json", "[{}]"), r"row 1 has no column 'basic'"),
+    ("demo", write("heldout.json", '{"a.mp4": [{}]}'), r"is no truth of synthetic videos \(KeyErr"),
+    ("demo", write("heldout.json", "{"), r"is no truth of synthetic videos \(JSONDecodeError"),
     ("own", write("own.jsonl", '{"id": "q'), r"own.jsonl: line 1 is damaged JSON"),
 ]
 

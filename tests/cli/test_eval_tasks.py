@@ -164,7 +164,7 @@ def test_parts_share_the_work(tmp_path: Path, videos: Path, talker: type[Talker]
     data = write_task(tmp_path / "data", "own", VIDEOS)
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert evaluate("own", data, videos, whole) == 0
-    (store,) = (whole / "frames").iterdir()
+    (store,) = (tmp_path / "eval_frames").iterdir()
     assert evaluate("own", data, videos, out, "--part=1/2") == 2  # each would decode everything
     for part, calls in (("1/2", 2), ("2/2", 1)):
         talker.asked[:] = []
@@ -244,7 +244,7 @@ def test_a_store_must_hold_the_frames_of_the_protocol(
 ) -> None:
     data = write_task(tmp_path / "data", "own", VIDEOS)
     assert evaluate("own", data, videos, tmp_path / "out") == 0
-    (folder,) = (tmp_path / "out/frames").iterdir()
+    (folder,) = (tmp_path / "eval_frames").iterdir()
     store = f"--frames-store={folder}"
     assert evaluate("own", data, videos, tmp_path / "other", store, "--set=frames=5") == 2
     said = one_line(capsys)

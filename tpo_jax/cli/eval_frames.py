@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,22 +74,28 @@ def make_store(
     """
     paths = find_files(items, videos, how.leave_out)
     wanted = list(paths)
-    # Tasks that show the same frames of the same videos share a store.
-    digest = fingerprint({"videos": wanted, "frames": asdict(frame_policy(protocol))})[:8]
-    out = how.folder / f"{protocol.frame_kind}-{protocol.frames}-{images.size}-{digest}"
-    with stage_progress(f"frames of {videos}", len(wanted)) as update:
-        summary = build_store(
-            list(paths.values()),
-            out,
-            frame_policy=frame_policy(protocol),
-            image_policy=images,
-            encoding=how.encoding,
-            workers=how.workers,
-            seconds=TIME_LIMIT if how.workers > 1 else None,
-            progress=lambda done, total, detail: update(done, detail),
-        )
-        if summary.reused:
-            update(len(wanted), "done before")
+    # Tasks and models that are shown the same frames of the same videos share a store. Its name
+    # tells which they are, by name and size: to hash them all each time would take long.
+    alike = {
+        "frames": asdict(frame_policy(protocol)),
+        "images": asdict(images),
+        "encoding": how.encoding,
+        "videos": {str(path): _size(path) for path in paths.values()},
+    }
+    name = f"{protocol.frame_kind}-{protocol.frames}-{images.size}-{fingerprint(alike)[:8]}"
+    out = how.folder / name
+    if not out.exists():
+        with stage_progress(f"frames of {videos}", len(wanted)) as update:
+            build_store(
+                list(paths.values()),
+                out,
+                frame_policy=frame_policy(protocol),
+                image_policy=images,
+                encoding=how.encoding,
+                workers=how.workers,
+                seconds=TIME_LIMIT if how.workers > 1 else None,
+                progress=lambda done, total, detail: update(done, detail),
+            )
     bad = [entry for entry in quarantined(out) if Path(entry["path"]).name in _files(wanted)]
     if bad:
         said = f"{out}: {len(bad)} videos cannot be decoded; the first, {bad[0]['path']}: "
@@ -97,6 +104,12 @@ def make_store(
             raise InputError(f"{said}; mend them and delete {out}, or give --leave-out-missing")
         warn(said)
     return FrameStore.open(out)
+
+
+def _size(path: VideoPath) -> int:
+    """Of a file on a disk or in a bucket, whose paths tell it under another name."""
+    told: Any = path.stat()
+    return int(told.st_size if hasattr(told, "st_size") else told.length)
 
 
 def _files(names: Sequence[str]) -> set[str]:

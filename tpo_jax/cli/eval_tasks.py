@@ -44,6 +44,7 @@ from tpo_jax.cli.settings import RunConfig
 from tpo_jax.generation.sampling import SamplingConfig
 
 DEFAULT_OUT = "runs/eval"
+FRAMES = "eval_frames"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,8 @@ def _store(
         files = find_files(chosen.items, videos, args.leave_out_missing)
         return VideoFiles(Path(videos), files, model.images)
     how = Decoding(
-        folder=Path(args.out or DEFAULT_OUT) / "frames",
+        # Beside the results, so that all models that are measured alike share it.
+        folder=Path(args.out or DEFAULT_OUT).parent / FRAMES,
         encoding=args.encoding,
         workers=settings.workers,
         leave_out=args.leave_out_missing,
