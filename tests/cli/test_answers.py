@@ -12,8 +12,7 @@ from data_pipelines.artefacts import read_manifest
 from data_pipelines.pairs import read_pairs, write_pairs
 from data_pipelines.synthetic import write_videos
 from tests.cli.test_demo import SMALL, refused
-from tpo_jax.cli import curate, demo, export, frames, reference, report, rows, train
-from tpo_jax.cli import eval as eval_verb
+from tpo_jax.cli import curate, rows
 from tpo_jax.cli.config import load_config
 from tpo_jax.cli.main import main
 from tpo_jax.cli.settings import read_settings
@@ -31,13 +30,13 @@ SFT = [
     "--config.eval.localized_per_video=1",
     "--config.eval.comprehensive_per_video=1",
 ]
-QUESTIONS = ("What comes first in the video?", "What comes last in the video?")
+QUESTIONS = ("Which thing follows the red thing?", "Which thing does the red thing follow?")
 
 
 def write_answers(path: Path, videos: Path) -> Path:
     """Two questions a video, each with an answer of its own."""
     lines = [
-        {"video": video.name, "question": question, "answer": f"The {colour} rings."}
+        {"video": video.name, "question": question, "answer": f"The {colour} thing."}
         for number, video in enumerate(sorted(videos.iterdir()))
         for question, colour in zip(QUESTIONS, ("red", "blue")[:: 1 - 2 * number], strict=True)
     ]
@@ -150,7 +149,7 @@ def test_the_report_tells_what_was_learned(
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary["fingerprints"]) == {"frames", "pairs", "train", "eval", "export"}
     page = (run / "report.html").read_text()
-    for part in ("answer: The red rings.", "answers that it was given", "data:image/jpeg"):
+    for part in ("answer: The red thing.", "answers that it was given", "data:image/jpeg"):
         assert part in page
     for part in ("rejected:", "None", "TPO", "beta"):
         assert part not in page
@@ -181,26 +180,3 @@ def test_pairs_of_another_origin_are_refused(
     assert "answers: found" in line and "delete" in line
     assert "answers: found" in refused(capsys, "curate", trained / "run")
     assert not list((trained / "run").glob("*.partial"))
-
-
-@pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_the_demo_leaves_out_a_reference_that_is_not_needed(
-    weight: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran: list[str] = []
-    for module, stage in (
-        (demo, "make_videos"),
-        (frames, "make_frames"),
-        (curate, "make_pairs"),
-        (reference, "make_reference"),
-        (train, "train_policy"),
-        (eval_verb, "evaluate"),
-        (export, "export_policy"),
-        (report, "make_report"),
-    ):
-        monkeypatch.setattr(module, stage, lambda settings, name=stage: ran.append(name))
-    weights = [f"--config.loss.dpo_weight={weight}"]
-    (tmp_path / "run").mkdir()
-    assert main(["demo", f"--config.run_dir={tmp_path / 'run'}", *SMALL, *weights]) == 0
-    assert ("make_reference" in ran) == bool(weight)
-    assert len(ran) == (8 if weight else 7) and ran[-1] == "make_report"

@@ -211,7 +211,8 @@ def last_needed(question: Question, events: list[Event]) -> int | None:
             return order.index(named[0])
         case "order" | "count" | "never":
             return None
-    return events.index(*needed(question.text, events))
+    (event,) = needed(question.text, events)
+    return events.index(event)
 
 
 @pytest.mark.parametrize("about_the_end", [0.0, 0.9, 1.0])
@@ -226,9 +227,8 @@ def test_long_clips_are_asked_about_their_end(about_the_end: float) -> None:
         kinds.add(check(question, events))
         at = last_needed(question, events)
         if at is not None:
-            localized = question.kind in LOCALIZED_KINDS
-            is_last = at == len(events) - 1
-            at_the_end.setdefault("localized" if localized else "neighbours", []).append(is_last)
+            name = "localized" if question.kind in LOCALIZED_KINDS else "neighbours"
+            at_the_end.setdefault(name, []).append(at == len(events) - 1)
     assert kinds == set(itertools.product(WORDINGS, ALL_WORDINGS))
     localized, neighbours = (np.mean(at_the_end[name]) for name in ("localized", "neighbours"))
     assert abs(localized - about_the_end) < 0.04
@@ -243,7 +243,7 @@ def test_elsewhere_long_clips_are_asked_about_any_other_event() -> None:
         for question in (draw_long_question(rng, events, about_the_end=0.0) for _ in range(400))
         if question.kind in LOCALIZED_KINDS
     )
-    assert sorted(places) == [0, 1, 2, 3, 4] and min(places.values()) > 30
+    assert set(places) == {0, 1, 2, 3, 4} and min(places.values()) > 30
 
 
 def test_a_long_clip_shows_all_of_its_events() -> None:
