@@ -52,14 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run-dir", default="runs/demo")
+    parser.add_argument("--config", default="demo", help="and --config.KEY=VALUE, as for tpo demo")
     parser.add_argument("--split", choices=("development", "heldout"), default="heldout")
     parser.add_argument("--arms", default=",".join(ARMS), help="default: %(default)s")
     parser.add_argument("--only-arms", action="store_true", help="whole videos only, nothing else")
-    given = parser.parse_args(arguments)
-    config = load_config("demo")
-    config.run_dir = given.run_dir
-    settings = read_settings(config)
+    given, overrides = parser.parse_known_args(arguments)
+    for unknown in [one for one in overrides if not one.startswith("--config.")]:
+        parser.error(f"unknown option {unknown}")
+    settings = read_settings(load_config(given.config, overrides))
     keep_compiled(settings)
     arms = given.arms.split(",")
     train_arms(settings, arms)

@@ -33,30 +33,62 @@ WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A course of lessons with its own rise and fall of the learning rate."""
+
+    steps: int
+    lessons: LessonPlan
+    optimizer: OptimizerConfig
+
+
+def _optimizer(learning_rate: float) -> OptimizerConfig:
+    return OptimizerConfig(
+        learning_rate=learning_rate, warmup_ratio=0.05, weight_decay=0.01, b2=0.98, frozen=()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the base model was taught."""
+    """How the base model is taught: first to see, mostly on short clips; then to find its way in
+    long ones, where the end is asked about far too often.
+    """
 
     seed: int = 0
     vocabulary: int = 512
-    steps: int = 1000
-    lessons: LessonPlan = LessonPlan(
-        seed=0,
-        clips=16,
-        questions=5,
-        single_events_until=150,
-        long_from=600,
-        long_clips=6,
-        about_the_end=0.95,
-    )
-    optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=1.5e-3, warmup_ratio=0.05, weight_decay=0.01, b2=0.98, frozen=()
+    phases: tuple[Phase, ...] = (
+        Phase(
+            steps=1000,
+            lessons=LessonPlan(
+                seed=0,
+                clips=16,
+                questions=5,
+                single_events_until=150,
+                long_from=600,
+                long_clips=6,
+                about_the_end=0.75,
+            ),
+            optimizer=_optimizer(1.5e-3),
+        ),
+        Phase(
+            steps=500,
+            lessons=LessonPlan(
+                seed=1,
+                clips=16,
+                questions=5,
+                single_events_until=0,
+                long_from=0,
+                long_clips=6,
+                about_the_end=0.5,
+            ),
+            optimizer=_optimizer(1e-3),
+        ),
     )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own options."""
     parser.add_argument("--out", type=Path, default=Path("runs/demo_base"), help="folder to write")
-    parser.add_argument("--steps", type=int, default=Recipe().steps, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, help="of a phase at most, for a trial")
     parser.epilog = (
         "Takes about half an hour on two CPU cores. Killed and run again, it goes on from its "
         "newest checkpoint. The base is refused unless it sees well and looks in the wrong place "
@@ -69,7 +101,10 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     if args.out.exists():
         raise InputError(f"{args.out}: exists already; delete it or give another --out")
-    recipe = Recipe(steps=args.steps)
+    recipe = Recipe()
+    if args.steps is not None:
+        short = [replace(one, steps=min(one.steps, args.steps)) for one in recipe.phases]
+        recipe = replace(recipe, phases=tuple(short))
     work = args.out.with_name(args.out.name + ".training")
     taught = work / "checkpoint"
     if not taught.exists():
@@ -97,41 +132,49 @@ def teach(recipe: Recipe, work: Path, out: Path) -> None:
     # It is small: time is dearer than memory.
     config = replace(config, language=replace(config.language, remat="none"))
     graph, _ = abstract_model(config)
-    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
-    step = make_train_step(graph, EveryAnswerSFT(), optimizer, jnp.dtype("float32"))
-    batch = partial(
-        lesson_batch,
-        plan=recipe.lessons,
-        tokenizer=tokenizer,
-        images=ImagePolicy(size=config.vision.image_size, mode=image_mode(config)),
-        tokens_per_frame=config.tokens_per_frame,
-    )
-    work.mkdir(parents=True, exist_ok=True)
-    check_unfinished(work, as_json(recipe))
-    with stage_progress("demo-base", recipe.steps) as update:
-        state = train(
-            init_state(init_params(config, recipe.seed), {}, optimizer),
-            step,
-            lambda start: read_ahead(batch, start, recipe.steps, threads=1),
-            work,
-            config=LoopConfig(steps=recipe.steps, save_every=100),
-            mesh=make_mesh(MeshConfig()),
-            compute_dtype="float32",
-            at_reference=None,
-            progress=lambda done, total, detail: update(done, detail),
-            warn=warn,
+    images = ImagePolicy(size=config.vision.image_size, mode=image_mode(config))
+    params = init_params(config, recipe.seed)
+    for number, phase in enumerate(recipe.phases, start=1):
+        optimizer = make_optimizer(phase.optimizer, phase.steps)
+        batch = partial(
+            lesson_batch,
+            plan=phase.lessons,
+            tokenizer=tokenizer,
+            images=images,
+            tokens_per_frame=config.tokens_per_frame,
         )
+        folder = work / f"phase_{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        check_unfinished(folder, {"seed": recipe.seed, "phase": as_json(phase)})
+        with stage_progress(f"demo-base, phase {number}", phase.steps) as update:
+            state = train(
+                init_state(params, {}, optimizer),
+                make_train_step(graph, EveryAnswerSFT(), optimizer, jnp.dtype("float32")),
+                lambda start, batch=batch, phase=phase: read_ahead(
+                    batch, start, phase.steps, threads=1
+                ),
+                folder,
+                config=LoopConfig(steps=phase.steps, save_every=100),
+                mesh=make_mesh(MeshConfig()),
+                compute_dtype="float32",
+                at_reference=None,
+                progress=lambda done, total, detail, update=update: update(done, detail),
+                warn=warn,
+            )
+        params = state.params
     with building(out) as folder:
         tokenizer.save(str(work / "tokenizer.json"))
         write_checkpoint(
             folder,
             config=config,
-            params=state.params,
+            params=params,
             json=model_json,
             dtype="float32",
             side_files=[work / "tokenizer.json"],
         )
-        loss = [one["sft_loss"] for one in read_metrics(work)[-100:]]
+        loss = [
+            one["sft_loss"] for one in read_metrics(work / f"phase_{len(recipe.phases)}")[-100:]
+        ]
         record = {
             "recipe": as_json(recipe),
             "loss_of_last_100_steps": sum(loss) / len(loss),
