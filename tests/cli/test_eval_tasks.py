@@ -227,6 +227,7 @@ def test_missing_videos_are_named_or_left_out(
         (["--compare", "a"], "--compare: 1 given; give two results"),
         (["--compare", "a", "b"], "a: no result here"),
         (["--html=x.html", "--tasks=own"], "--html=x.html: only used with --compare"),
+        (["--checkpoint=demo_base"], "--checkpoint: for published benchmarks; give --tasks"),
         (["--from-logs=x.jsonl"], "--from-logs: give the log's task as --tasks=NAME"),
     ],
 )
