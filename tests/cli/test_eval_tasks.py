@@ -1,6 +1,7 @@
 """`tpo eval --tasks`: from published files to results and pages, with the tiny model."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,20 @@ def test_missing_videos_are_named_or_left_out(
     assert "own: 2 items were left out" in capsys.readouterr().err
 
 
+def test_videos_that_cannot_be_decoded_are_named_or_left_out(
+    tmp_path: Path, videos: Path, talker: type[Talker], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(videos, tmp_path / "videos")
+    (folder / "broken.mp4").write_bytes((folder / "a.mp4").read_bytes()[:300])
+    data = write_task(tmp_path / "data", "own", [*VIDEOS, "broken"])
+    out = tmp_path / "out"
+    assert evaluate("own", data, folder, out) == 2
+    said = one_line(capsys)
+    assert "1 videos cannot be decoded; the first, " in said and "broken.mp4: " in said
+    assert evaluate("own", data, folder, out, "--leave-out-missing") == 0
+    assert read_manifest(out / "own", "scores")["left_out"] == 2
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -227,6 +242,7 @@ def test_missing_videos_are_named_or_left_out(
         (["--compare", "a"], "--compare: 1 given; give two results"),
         (["--compare", "a", "b"], "a: no result here"),
         (["--html=x.html", "--tasks=own"], "--html=x.html: only used with --compare"),
+        (["--checkpoint=demo_base"], "--checkpoint: for published benchmarks; give --tasks"),
         (["--from-logs=x.jsonl"], "--from-logs: give the log's task as --tasks=NAME"),
     ],
 )

@@ -18,6 +18,7 @@ from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.language import empty_cache
 from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMM, VideoLMMConfig, abstract_model
+from tpo_jax.models.vision import VisionConfig
 from tpo_jax.models.visual_tokens import (
     VisualTokensConfig,
     frame_tokens,
@@ -184,6 +185,31 @@ def test_the_tower_in_chunks_equals_the_tower_at_once() -> None:
         )
     for chunked in features[1:]:
         np.testing.assert_allclose(chunked, features[0], atol=1e-5)
+
+
+def test_pixels_are_rounded_to_half_precision_where_asked() -> None:
+    config, _, params = tiny()
+    frames = tiny_frames(2)
+
+    def embedded(pixel_dtype: str, tower: VisionConfig) -> np.ndarray:
+        vision = dataclasses.replace(tower, pixel_dtype=pixel_dtype)  # type: ignore[arg-type]
+        graph, _ = abstract_model(dataclasses.replace(config, vision=vision))
+        return np.asarray(
+            jax.jit(lambda p, f: nnx.merge(graph, p).vision._embed(f))(params, frames)
+        )
+
+    # So that no pixel is a number that half precision holds as it is.
+    tower = dataclasses.replace(config.vision, image_mean=(0.4,) * 3, image_std=(0.3,) * 3)
+    whole, half = embedded("float32", tower), embedded("float16", tower)
+    # Embedding is linear: what rounding takes from the pixels is missing in the same way.
+    pixels = (frames.astype(np.float32) / 255 - np.float32(0.4)) / np.float32(0.3)
+    lost = pixels - pixels.astype(np.float16).astype(np.float32)
+    kernel = np.asarray(params["vision"]["patch"]["kernel"])
+    side, size = tower.side, tower.patch_size
+    cut = lost[:, : side * size, : side * size].reshape(len(frames), side, size, side, size, 3)
+    patches = cut.transpose(0, 1, 3, 2, 4, 5).reshape(len(frames), side * side, -1)
+    assert np.abs(whole - half).max() > 5e-4
+    np.testing.assert_allclose(whole - half, patches @ kernel, atol=2e-5)
 
 
 def test_layers_that_are_not_used_do_not_matter() -> None:

@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
+from flax import nnx
 from ml_collections import ConfigDict
+from tokenizers import Tokenizer
 
 from data_pipelines.artefacts import building, check_unfinished, file_sha256, write_json
 from data_pipelines.images import ImagePolicy
@@ -22,7 +24,7 @@ from tpo_jax.errors import InputError
 from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.checkpoint_config import config_from_json, image_mode
 from tpo_jax.models.presets import demo_model_json
-from tpo_jax.models.video_lmm import abstract_model, init_params
+from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model, init_params
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.preference.losses import EveryAnswerSFT
 from tpo_jax.training.loop import LoopConfig, read_metrics, train
@@ -132,36 +134,12 @@ def teach(recipe: Recipe, work: Path, out: Path) -> None:
     # It is small: time is dearer than memory.
     config = replace(config, language=replace(config.language, remat="none"))
     graph, _ = abstract_model(config)
-    images = ImagePolicy(size=config.vision.image_size, mode=image_mode(config))
     params = init_params(config, recipe.seed)
     for number, phase in enumerate(recipe.phases, start=1):
-        optimizer = make_optimizer(phase.optimizer, phase.steps)
-        batch = partial(
-            lesson_batch,
-            plan=phase.lessons,
-            tokenizer=tokenizer,
-            images=images,
-            tokens_per_frame=config.tokens_per_frame,
-        )
         folder = work / f"phase_{number}"
         folder.mkdir(parents=True, exist_ok=True)
         check_unfinished(folder, {"seed": recipe.seed, "phase": as_json(phase)})
-        with stage_progress(f"demo-base, phase {number}", phase.steps) as update:
-            state = train(
-                init_state(params, {}, optimizer),
-                make_train_step(graph, EveryAnswerSFT(), optimizer, jnp.dtype("float32")),
-                lambda start, batch=batch, phase=phase: read_ahead(
-                    batch, start, phase.steps, threads=1
-                ),
-                folder,
-                config=LoopConfig(steps=phase.steps, save_every=100),
-                mesh=make_mesh(MeshConfig()),
-                compute_dtype="float32",
-                at_reference=None,
-                progress=lambda done, total, detail, update=update: update(done, detail),
-                warn=warn,
-            )
-        params = state.params
+        params = _teach_phase(phase, params, config, graph, tokenizer, folder)
     with building(out) as folder:
         tokenizer.save(str(work / "tokenizer.json"))
         write_checkpoint(
@@ -181,3 +159,36 @@ def teach(recipe: Recipe, work: Path, out: Path) -> None:
             "sha256": {name: file_sha256(folder / name) for name in (WEIGHTS, "tokenizer.json")},
         }
         write_json(folder / "recipe.json", json.loads(json.dumps(record)))
+
+
+def _teach_phase(
+    phase: Phase,
+    params: Params,
+    config: VideoLMMConfig,
+    graph: nnx.GraphDef,
+    tokenizer: Tokenizer,
+    folder: Path,
+) -> Params:
+    """The parameters after a phase, from its newest checkpoint on."""
+    batch = partial(
+        lesson_batch,
+        plan=phase.lessons,
+        tokenizer=tokenizer,
+        images=ImagePolicy(size=config.vision.image_size, mode=image_mode(config)),
+        tokens_per_frame=config.tokens_per_frame,
+    )
+    optimizer = make_optimizer(phase.optimizer, phase.steps)
+    with stage_progress(f"demo-base, {folder.name}", phase.steps) as update:
+        state = train(
+            init_state(params, {}, optimizer),
+            make_train_step(graph, EveryAnswerSFT(), optimizer, jnp.dtype("float32")),
+            lambda start: read_ahead(batch, start, phase.steps, threads=1),
+            folder,
+            config=LoopConfig(steps=phase.steps, save_every=100),
+            mesh=make_mesh(MeshConfig()),
+            compute_dtype="float32",
+            at_reference=None,
+            progress=lambda done, total, detail: update(done, detail),
+            warn=warn,
+        )
+    return state.params

@@ -28,7 +28,7 @@ from data_pipelines.synthetic import read_truth
 from tpo_jax.api import LoadedModel, load
 from tpo_jax.cli import eval_needle, eval_options
 from tpo_jax.cli.answering import make_answerer
-from tpo_jax.cli.eval_benchmarks import run_benchmarks
+from tpo_jax.cli.eval_benchmarks import is_asked, run_benchmarks
 from tpo_jax.cli.experiment import BASE, TAKEN, WHOLE, ask_arms, is_experiment, open_exam
 from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.export import load_policy
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     settings = read_settings(config)
-    if args.tasks or args.compare or args.from_logs or args.needle:
+    if is_asked(args):
         run_benchmarks(args, settings)
         return
     if is_experiment(settings):

@@ -11,6 +11,20 @@ from tpo_jax.cli.eval_tasks import run_tasks
 from tpo_jax.cli.settings import RunConfig
 
 
+def is_asked(args: argparse.Namespace) -> bool:
+    """Whether the options are about published benchmarks and not about a run's own videos.
+
+    Raises:
+      InputError: some are that need others.
+    """
+    if args.tasks or args.compare or args.from_logs or args.needle:
+        return True
+    given = {"checkpoint": args.checkpoint, "data": args.data, "videos": args.videos}
+    if named := [name for name, value in given.items() if value]:
+        raise InputError(f"--{named[0]}: for published benchmarks; give --tasks=NAMES too")
+    return False
+
+
 def run_benchmarks(args: argparse.Namespace, settings: RunConfig) -> None:
     """Score what is to be scored, then compare: two results, or what was scored with one before it.
 
