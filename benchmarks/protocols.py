@@ -60,6 +60,7 @@ class Protocol:
       max_new_tokens: an answer's room. None leaves it to the task.
       temperature: 0 takes the likeliest token.
       seed: of rules that guess.
+      taken: what is taken away of the frames, for the grounding audit (`counterfactual.py`).
     """
 
     name: str
@@ -78,6 +79,7 @@ class Protocol:
     max_new_tokens: int = 16
     temperature: float = 0.0
     seed: int = 0
+    taken: Literal["nothing", "removed", "shuffled", "blind"] = "nothing"
 
     def frame_numbers(self, video: VideoFacts) -> np.ndarray:
         """Numbers of the frames that are shown, int64 [F], ascending, some more than once."""

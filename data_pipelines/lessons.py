@@ -3,9 +3,9 @@
 The clips are drawn and never written to a file: the lessons are endless, and given by a seed.
 
 Short clips tell of one to three events in at most `MAX_FRAMES` frames, and any of them is asked
-about. Long clips, as long as the videos of the demo, are asked about their end nearly always: the
-model learns that in a long video the end is where to look. That shortcut is the failing that
-the demo mends. Long videos as such it has seen.
+about. Long clips are as long as the videos of the demo. A plan says how often these are asked about
+their end: nearly always, and the model learns that in a long video the end is where to look. That
+shortcut is the failing that the demo mends; long videos as such it has seen.
 """
 
 from collections.abc import Sequence

@@ -151,8 +151,7 @@ def _draw_recurring(rng: np.random.Generator, count: int) -> list[str]:
 def caption(events: Sequence[Event]) -> str:
     """One sentence an event, in order; it is between its ceiling and its floor."""
     return " ".join(
-        f"{event.colour.capitalize()} thing between {event.ceiling} and {event.floor}."
-        for event in events
+        f"{event.name.capitalize()} between {event.ceiling} and {event.floor}." for event in events
     )
 
 
@@ -180,10 +179,12 @@ def _question(kind: str, wording: int, parts: Sequence[str], answer: str) -> Que
 
 def localized_question(event: Event, kind: str, wording: int = 0) -> Question:
     """A question about one event alone."""
+    # Each says again what it is about, as a caption does: what was just said is what to look for.
+    told = event.name.capitalize()
     answers = {
-        "ceiling": f"The ceiling is {event.ceiling}.",
-        "floor": f"The floor is {event.floor}.",
-        "both": f"Between {event.ceiling} and {event.floor}.",
+        "ceiling": f"{told} below {event.ceiling}.",
+        "floor": f"{told} above {event.floor}.",
+        "both": f"{told} between {event.ceiling} and {event.floor}.",
     }
     if kind not in answers:
         raise ValueError(f"no localized question of kind {kind!r}; known: {LOCALIZED_KINDS}")
@@ -196,7 +197,9 @@ def neighbour_question(events: Sequence[Event], kind: str, at: int, wording: int
     if neighbour < 0:  # else -1 would name the last event
         raise IndexError("nothing comes before the first event")
     found = events[neighbour]
-    return _question(kind, wording, [events[at].colour], f"The {found.name}, {found.floor} floor.")
+    return _question(
+        kind, wording, [events[at].colour], f"{found.name.capitalize()} above {found.floor}."
+    )
 
 
 def order_question(events: Sequence[Event], at: int, other: int, wording: int = 0) -> Question:

@@ -93,8 +93,8 @@ class Answerer:
         return self.answer(visual_MD, times_F, duration, requests, chunk=chunk, listener=listener)
 
     def encode(self, frames_FHWC: np.ndarray) -> Float[Array, "M D"]:
-        """What `answer` shows of frames, uint8 [F, S, S, 3] at the encoder's size."""
-        return self._engine.encode(frames_FHWC)
+        """What `answer` shows of frames, uint8 [F, S, S, 3] at the encoder's size; F may be 0."""
+        return self._engine.encode(frames_FHWC) if len(frames_FHWC) else self.nothing_seen()
 
     def nothing_seen(self) -> Float[Array, "1 D"]:
         """For requests that show no frame."""

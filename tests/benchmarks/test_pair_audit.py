@@ -1,9 +1,12 @@
 """What pairs are worth, on pairs whose truth is written by hand."""
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import pair_audit
 from benchmarks.pair_audit import FILTERS, audit_pairs, miscounts
 
 CEILING, FLOOR, COUNT = "Which ceiling?", "Which floor?", "How many?"
@@ -72,6 +75,16 @@ def test_filters_that_dropped_nothing_are_no_stage() -> None:
 
 def test_every_filter_of_curation_is_known() -> None:
     """One that is not would leave what it dropped in all that follows."""
+    root = Path(pair_audit.__file__).parents[1] / "data_pipelines" / "curation"
+    named = {
+        node.elts[0].value
+        for name in ("filters.py", "text_rules.py")
+        for node in ast.walk(ast.parse((root / name).read_text()))
+        if isinstance(node, ast.Tuple) and len(node.elts) == 2
+        if isinstance(node.elts[0], ast.Constant)
+        and isinstance(node.elts[1], ast.JoinedStr | ast.Constant | ast.Attribute)
+    }
+    assert {"identical", "inside_other", "rejected_not_worse"} <= named <= set(FILTERS)
     dropped = [pair(n, CEILING, GREEN, BLUE, dropped=name) for n, name in enumerate(FILTERS)]
     stages = audit_pairs([], dropped, TRUTH)
     assert [one["after"] for one in stages] == ["asked", *FILTERS]

@@ -31,10 +31,11 @@ from tpo_jax.training.loop import CHECKPOINTS_FOLDER, read_metrics
 
 STEPS = 4
 SMALL = [
-    "--config.synthetic.train=8",
+    "--config.synthetic.train=5",
     "--config.synthetic.development=1",
     "--config.synthetic.heldout=3",
-    "--config.curate.pairs=24",
+    "--config.curate.pairs=16",
+    "--config.curate.comprehensive_per_video=3",
     f"--config.train.steps={STEPS}",
     "--config.train.save_every=2",
     "--config.train.batch_pairs=8",
@@ -91,7 +92,7 @@ def test_the_demo_leaves_numbers_and_a_page(finished: Path) -> None:
 def test_the_splits_share_no_video_and_no_thing_that_is_held_out(finished: Path) -> None:
     splits = [sorted((finished / "videos" / s).iterdir()) for s in demo.SPLITS]
     contents = [path.read_bytes() for split in splits for path in split]
-    assert len(set(contents)) == len(contents) == 8 + 1 + 3
+    assert len(set(contents)) == len(contents) == 5 + 1 + 3
     unseen = {}
     for split in demo.SPLITS:
         told = read_truth(finished / "truth" / f"{split}.json").values()

@@ -44,6 +44,7 @@ class Talker:
 
     left = 10**6
     asked: list[int] = []
+    shown: list[list[int]] = []
 
     def __init__(self, model: Any, **settings: Any):
         self._settings = settings
@@ -60,7 +61,8 @@ class Talker:
         Talker.asked.append(len(requests))
         assert frames.dtype == np.uint8 and len(frames) == len(times)
         for request in requests:
-            assert request.positions.max() < len(frames)
+            assert request.positions.max(initial=-1) < len(frames)
+            Talker.shown.append(request.positions.tolist())
             marks = request.question.count("<image>")
             assert marks == (len(request.positions) if request.interleaved else 0)
         texts = ["ABCD"[len(request.question) % 4] for request in requests]
@@ -73,6 +75,7 @@ def talker(monkeypatch: pytest.MonkeyPatch) -> type[Talker]:
     monkeypatch.setattr(eval_tasks, "Answerer", Talker)
     monkeypatch.setattr(Talker, "left", 10**6)
     monkeypatch.setattr(Talker, "asked", [])
+    monkeypatch.setattr(Talker, "shown", [])
     return Talker
 
 
@@ -195,6 +198,32 @@ def test_a_broken_model_is_shouted_about(
     assert "warning: own: 24 of 24 answers are degenerate, such as '!!!!!!'" in said
     assert "found no option" in said
     assert len(read_manifest(tmp_path / "out/own", "scores")["warnings"]) == 3
+
+
+@pytest.mark.parametrize("view", ["shuffled", "blind"])
+def test_the_same_is_asked_with_frames_taken_away(
+    tmp_path: Path, videos: Path, talker: type[Talker], view: str
+) -> None:
+    data = write_task(tmp_path / "data", "own", VIDEOS, each=2)
+    assert evaluate("own", data, videos, tmp_path / "whole") == 0
+    whole = talker.shown.copy()
+    talker.shown.clear()
+    assert evaluate("own", data, videos, tmp_path / view, f"--counterfactual={view}") == 0
+    assert len(talker.shown) == len(whole) == 6
+    for left, seen in zip(talker.shown, whole, strict=True):
+        assert left == [] if view == "blind" else left != seen and sorted(left) == sorted(seen)
+    made_from = read_manifest(tmp_path / view / "own", "scores")["made_from"]
+    assert made_from["protocol"]["taken"] == view
+    assert main(["eval", "--compare", str(tmp_path / "whole"), str(tmp_path / view)]) == 0
+
+
+def test_frames_whose_places_are_told_cannot_be_taken_away(
+    tmp_path: Path, videos: Path, talker: type[Talker], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_task(tmp_path / "data", "longvideobench_val_i", VIDEOS, each=2)
+    given = "--counterfactual=blind"
+    assert evaluate("longvideobench_val_i", data, videos, tmp_path / "out", given) == 2
+    assert "taken=blind cannot" in capsys.readouterr().err
 
 
 def test_missing_videos_are_named_or_left_out(

@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--counterfactual",
         choices=list(VIEWS),
         help="ask the same again with what is asked about taken away, and tell what is left: "
-        + "; ".join(f"{name}: {told}" for name, told in VIEWS.items()),
+        + "; ".join(f"{name}: {told}" for name, told in VIEWS.items())
+        + " (with --tasks: give another --out, then --compare both)",
     )
     eval_options.add_arguments(parser)
     eval_needle.add_arguments(parser)
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     settings = read_settings(config)
     if is_asked(args):
+        if args.counterfactual:
+            args.set.append(f"taken={args.counterfactual}")
         run_benchmarks(args, settings)
         return
     if is_experiment(settings):

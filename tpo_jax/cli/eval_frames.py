@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.counterfactual import can_be_asked, positions_seen
 from benchmarks.protocols import Protocol, VideoFacts
 from benchmarks.task_run import Question
 from benchmarks.tasks.item import Item
@@ -142,30 +143,53 @@ def make_questions(
     """Every item with its prompt and its frames, in order; without those that are left out.
 
     Raises:
-      InputError: a video is not in the store, or not all of the frames that the protocol shows.
+      InputError: a video is not in the store, or not all of the frames that the protocol shows; or
+        frames are to be taken away whose places the prompt tells.
     """
+    if task.interleaved and protocol.taken in ("removed", "blind"):
+        raise InputError(
+            f"{task.name}: its prompt says where each frame goes, so taken={protocol.taken} cannot "
+            "take frames away; ask longvideobench_val_v, or with taken=shuffled"
+        )
     info_of = cache(store.info)
     ids = {name: video for video in store.videos for name in info_of(video).names}
     matched = match_videos(items, ids, str(store.path), leave_out=leave_out)
     questions = []
     for item in items:
-        if item.video not in matched:
+        if item.video not in matched or not _can_be_asked(item, protocol):
             continue
         video = ids[matched[item.video]]
         facts = facts_of(info_of(video))
         numbers = np.asarray(frames_shown(task, item, protocol, facts), np.int64)
+        positions = _positions(store, info_of(video), numbers)
         questions.append(
             Question(
                 item=item,
                 video=video,
                 text=task.prompt(item, protocol, facts),
-                positions=_positions(store, info_of(video), numbers),
+                positions=_seen(item, protocol, info_of(video), positions),
                 interleaved=task.interleaved,
             )
         )
     if not questions:
-        raise InputError(f"{store.path}: holds no video of {task.name}")
+        told = f"; none of its questions needs what taken={protocol.taken} takes away"
+        raise InputError(
+            f"{store.path}: holds no video of {task.name}"
+            if protocol.taken == "nothing"
+            else f"{task.name}: nothing is left to ask{told}"
+        )
     return questions
+
+
+def _can_be_asked(item: Item, protocol: Protocol) -> bool:
+    return protocol.taken == "nothing" or can_be_asked(item, protocol.taken)
+
+
+def _seen(item: Item, protocol: Protocol, info: VideoInfo, positions_F: np.ndarray) -> np.ndarray:
+    """What is left of the frames shown, int64 [F'], in showing order."""
+    if protocol.taken == "nothing":
+        return positions_F
+    return positions_seen(item, protocol.taken, positions_F, info.times_F, protocol.seed)
 
 
 def _positions(store: Frames, info: VideoInfo, numbers_F: np.ndarray) -> np.ndarray:

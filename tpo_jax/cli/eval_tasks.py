@@ -249,6 +249,9 @@ def stored_dtype(model: LoadedModel) -> str:
     return "float32" if model.json.get("torch_dtype") == "float32" else "bfloat16"
 
 
+NO_FRAMES = np.zeros((0, 1, 1, 3), np.uint8)
+
+
 class ShownFrames:
     """Asks about a store's videos; only frames that some request shows are read and encoded."""
 
@@ -263,7 +266,7 @@ class ShownFrames:
         shown = np.unique(np.concatenate([one.positions for one in requests]))
         moved = [replace(one, positions=np.searchsorted(shown, one.positions)) for one in requests]
         times_F = self._answerer.told_times(info)[shown]
-        frames_FHWC = self._store.frames(video_id, shown)
+        frames_FHWC = self._store.frames(video_id, shown) if len(shown) else NO_FRAMES
         return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, moved)
 
 

@@ -149,7 +149,11 @@ def preset_json(name: str) -> dict[str, Any]:
 
 
 def demo_model_json(vocab_rows: int = 450) -> dict[str, Any]:
-    """The config.json of the demo's small model: LLaVA-Video's make-up, trainable on a CPU."""
+    """The config.json of the demo's small model: LLaVA-Video's make-up, trainable on a CPU.
+
+    Its embeddings are tied, as in LLaVA-Video 0.5B: words that it says of frames are then at once
+    words that it can look for in them.
+    """
     return {
         "architectures": ["LlavaQwenForCausalLM"],
         "model_type": "llava_qwen",
@@ -162,7 +166,7 @@ def demo_model_json(vocab_rows: int = 450) -> dict[str, Any]:
         "num_key_value_heads": 2,
         "rms_norm_eps": 1e-6,
         "rope_theta": 1e4,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": True,
         "max_position_embeddings": 32768,
         "mm_vision_tower": "demo",
         "mm_hidden_size": 96,

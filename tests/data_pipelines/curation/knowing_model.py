@@ -18,7 +18,8 @@ from data_pipelines.synthetic import Shown
 from data_pipelines.synthetic_events import DESCRIBE, caption
 from tests.data_pipelines.grammar_by_hand import needed, right_answer
 
-CONFIG = CurateConfig(pairs=100, comprehensive_per_video=6, segment_seconds=5.0)
+# Segments so short that the same is often asked twice about one event.
+CONFIG = CurateConfig(pairs=100, comprehensive_per_video=6, segment_seconds=4.0, segment_frames=6)
 SAMPLING = {"temperature": 0.0}
 MADE_FROM = {"frames": "f1", "curate": {"segment_frames": 8, "seed": 0}}
 UNKNOWN = "I do not know."

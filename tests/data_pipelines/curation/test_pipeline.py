@@ -78,7 +78,7 @@ def test_pairs_tell_the_frames_their_answers_were_made_from(
         length = end - start
         away = outside(info.times_F, start - length, end + length).tolist()
         assert set(pair.rejected_frames) <= set(away)
-        assert len(pair.chosen_frames) == len(pair.rejected_frames) == 8
+        assert len(pair.chosen_frames) == len(pair.rejected_frames) == CONFIG.segment_frames
 
 
 def test_the_model_is_asked_for_what_the_pairs_say(world: World, tmp_path: Path) -> None:
@@ -162,15 +162,16 @@ def told_otherwise(event: Event) -> Event:
 
 def test_without_the_post_filter_only_empty_and_identical_go(world: World, tmp_path: Path) -> None:
     captions = {}
+    short = replace(CONFIG, segment_seconds=2.5, segment_frames=4)  # many are asked twice
     for video in world.store.videos[1:]:  # the last segment contradicts what the first ones tell
         first = [shown.event for shown in world.timelines[video][:3]]
-        end = len(uniform_segments(world.store.info(video).duration, CONFIG.segment_seconds))
+        end = len(uniform_segments(world.store.info(video).duration, short.segment_seconds))
         captions[video, end - 1] = caption([told_otherwise(event) for event in first])
     told = {}
     for name in ("filtered", "all"):
         out = tmp_path / name
         model = knowing(world, tamper=tampered, captions=captions)
-        run(world, out, model, config=replace(CONFIG, post_filter=name == "filtered"))
+        run(world, out, model, config=replace(short, post_filter=name == "filtered"))
         told[name] = read_pairs(out / "pairs.jsonl"), read_dropped(out)
     (kept, dropped), (all_kept, all_dropped) = told["filtered"], told["all"]
     # Ambiguous questions too are asked, and kept with what the judge said of them.
@@ -275,7 +276,7 @@ def mentions_of_the_truth(source: str) -> list[str]:
 
 def test_only_scoring_reads_the_truth() -> None:
     paths = sorted((ROOT / "data_pipelines" / "curation").glob("*.py"))
-    verbs = ("frames", "curate", "reference", "train", "export", "rows", "report")
+    verbs = ("frames", "curate", "reference", "train", "export", "rows", "report", "arms")
     paths += [ROOT / "tpo_jax" / "cli" / f"{verb}.py" for verb in verbs]
     paths += [ROOT / "tpo_jax" / "api.py", ROOT / "data_pipelines" / "loader.py"]
     assert len(paths) > 16
