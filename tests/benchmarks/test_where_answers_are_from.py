@@ -27,14 +27,14 @@ def from_where(*told: tuple[str, str]) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("colour", "said", "place"),
     [
-        ("red", "The ceiling is blue.", "right"),
-        ("red", "the ceiling is blue", "right"),
-        ("red", "The ceiling is yellow.", "of the last event"),
-        ("red", "The ceiling is green.", "of another event"),
-        ("white", "The ceiling is blue.", "of the first event"),
-        ("white", "The ceiling is green.", "of another event"),
-        ("white", "The ceiling is red.", "of none"),
-        ("white", "The floor is cyan.", "of none"),
+        ("red", "Red thing below blue.", "right"),
+        ("red", "red thing below blue", "right"),
+        ("red", "Red thing below yellow.", "of the last event"),
+        ("red", "Red thing below green.", "of another event"),
+        ("white", "White thing below blue.", "of the first event"),
+        ("white", "White thing below green.", "of another event"),
+        ("white", "White thing below red.", "of none"),
+        ("white", "White thing above cyan.", "of none"),
         ("white", "", "of none"),
     ],
 )
@@ -45,12 +45,12 @@ def test_whose_answer_it_is(colour: str, said: str, place: str) -> None:
 
 def test_shares_of_answers_add_up_and_pass_over_the_rest() -> None:
     told = [
-        (item_about("red", "both"), "Between yellow and purple."),
-        (item_about("cyan", "floor"), "The floor is purple."),
-        (item_about("cyan"), "The ceiling is green."),
+        (item_about("red", "both"), "Red thing between yellow and purple."),
+        (item_about("cyan", "floor"), "Cyan thing above purple."),
+        (item_about("cyan"), "Cyan thing below green."),
         (item_about("white"), "I do not know."),
-        (item_about("green"), "The ceiling is yellow."),  # the last event itself
-        (item_about("green", "floor"), "The floor is pink."),
+        (item_about("green"), "Green thing below yellow."),  # the last event itself
+        (item_about("green", "floor"), "Green thing above pink."),
         *((item, item.answer) for item in ask({"four.mp4": FOUR}, 0, 9)),
     ]
     items, said = zip(*told, strict=True)
@@ -71,5 +71,5 @@ def test_a_right_answer_is_right_whoever_else_has_it() -> None:
     (item,) = [i for i in ask({"a.mp4": same}, 12, 0) if i.id == "a.mp4/ceiling/cyan"]
     assert where_answers_are_from([item], [item.answer], {"a.mp4": same})["right"] == 1.0
     # First and last say the same: it is the last one that is named.
-    found = where_answers_are_from([item], ["The ceiling is blue."], {"a.mp4": same})
+    found = where_answers_are_from([item], ["Cyan thing below blue."], {"a.mp4": same})
     assert found["of the last event"] == 1.0

@@ -69,18 +69,19 @@ def right_answer(question: str, events: Sequence[Event]) -> str:
         return WORDS_OF_COUNT[often]
     at = [order.index(name) for name in named]
     event = events[at[0]]
+    name = f"{event.colour.capitalize()} thing"
     match kind:
         case "ceiling":
-            return f"The ceiling is {event.ceiling}."
+            return f"{name} below {event.ceiling}."
         case "floor":
-            return f"The floor is {event.floor}."
+            return f"{name} above {event.floor}."
         case "both":
-            return f"Between {event.ceiling} and {event.floor}."
+            return f"{name} between {event.ceiling} and {event.floor}."
         case "order":
             return f"The {order[min(at)]} thing."
     neighbour = at[0] + {"after": 1, "before": -1}[kind]
     assert 0 <= neighbour < len(events), question
-    return f"The {order[neighbour]} thing, {events[neighbour].floor} floor."
+    return f"{order[neighbour].capitalize()} thing above {events[neighbour].floor}."
 
 
 def needed(question: str, events: Sequence[Event]) -> list[Event]:

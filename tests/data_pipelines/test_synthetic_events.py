@@ -112,12 +112,12 @@ def test_answers_as_written_by_hand() -> None:
         never_question(events, ["red", "blue", "white"], 1),
     ]
     assert [(question.kind, question.text, question.answer) for question in asked] == [
-        ("ceiling", "What colour is the ceiling over the cyan thing?", "The ceiling is green."),
-        ("floor", "What colour is the floor under the cyan thing?", "The floor is orange."),
+        ("ceiling", "What colour is the ceiling over the cyan thing?", "Cyan thing below green."),
+        ("floor", "What colour is the floor under the cyan thing?", "Cyan thing above orange."),
         ("both", "What are the ceiling and the floor of the cyan thing?",
-         "Between green and orange."),
-        ("after", "Which thing follows the cyan thing?", "The white thing, orange floor."),
-        ("before", "What is shown just ahead of the cyan thing?", "The red thing, pink floor."),
+         "Cyan thing between green and orange."),
+        ("after", "Which thing follows the cyan thing?", "White thing above orange."),
+        ("before", "What is shown just ahead of the cyan thing?", "Red thing above pink."),
         ("order", "Is the white thing or the cyan thing shown earlier?", "The cyan thing."),
         ("count", "How many things have a orange floor?", "Two things."),
         ("count", "Count the things over a pink floor.", "One thing."),

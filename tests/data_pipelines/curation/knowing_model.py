@@ -19,7 +19,7 @@ from data_pipelines.synthetic_events import DESCRIBE, caption
 from tests.data_pipelines.grammar_by_hand import needed, right_answer
 
 # Segments so short that the same is often asked twice about one event.
-CONFIG = CurateConfig(pairs=100, comprehensive_per_video=6, segment_seconds=4.0, segment_frames=6)
+CONFIG = CurateConfig(pairs=100, comprehensive_per_video=6, segment_seconds=3.0, segment_frames=4)
 SAMPLING = {"temperature": 0.0}
 MADE_FROM = {"frames": "f1", "curate": {"segment_frames": 8, "seed": 0}}
 UNKNOWN = "I do not know."

@@ -162,7 +162,8 @@ def told_otherwise(event: Event) -> Event:
 
 def test_without_the_post_filter_only_empty_and_identical_go(world: World, tmp_path: Path) -> None:
     captions = {}
-    short = replace(CONFIG, segment_seconds=2.5, segment_frames=4)  # many are asked twice
+    # Many are asked twice.
+    short = replace(CONFIG, segment_seconds=2.5, comprehensive_per_video=12)
     for video in world.store.videos[1:]:  # the last segment contradicts what the first ones tell
         first = [shown.event for shown in world.timelines[video][:3]]
         end = len(uniform_segments(world.store.info(video).duration, short.segment_seconds))
