@@ -178,7 +178,8 @@ def test_without_the_post_filter_only_empty_and_identical_go(world: World, tmp_p
     # Ambiguous questions too are asked, and kept with what the judge said of them.
     judged = {"ambiguous", "chosen_wrong", "rejected_not_worse"}
     assert {entry["filter"] for entry in dropped} & judged == {"ambiguous", "chosen_wrong"}
-    assert {entry["filter"] for entry in all_dropped} == {"empty", "identical", "duplicate"}
+    found = {entry["filter"] for entry in all_dropped}
+    assert {"empty", "identical"} <= found <= {"empty", "identical", "duplicate"}
     let_in = {pair.id for pair in all_kept} - {pair.id for pair in kept}
     of_judge = {entry["id"] for entry in dropped if entry["filter"] in judged}
     assert let_in and let_in <= of_judge
