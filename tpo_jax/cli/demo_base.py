@@ -51,8 +51,8 @@ def _optimizer(learning_rate: float) -> OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the base model is taught: first to see, on short clips and on long ones; then a shortcut,
-    on long ones that are asked about their end nearly always.
+    """How the base model is taught: to see, on short clips and then on long ones too, with a second
+    rise of the learning rate; then a shortcut, on long ones asked about their end nearly always.
     """
 
     seed: int = 0
@@ -72,9 +72,22 @@ class Recipe:
             optimizer=_optimizer(1.5e-3),
         ),
         Phase(
-            steps=150,
+            steps=500,
             lessons=LessonPlan(
                 seed=1,
+                clips=16,
+                questions=5,
+                single_events_until=0,
+                long_from=0,
+                long_clips=6,
+                about_the_end=1 / 7,
+            ),
+            optimizer=_optimizer(1.2e-3),
+        ),
+        Phase(
+            steps=100,
+            lessons=LessonPlan(
+                seed=2,
                 clips=16,
                 questions=5,
                 single_events_until=0,

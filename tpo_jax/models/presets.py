@@ -184,7 +184,7 @@ def demo_model_json(vocab_rows: int = 450) -> dict[str, Any]:
             "layers_used": 3,
             "num_attention_heads": 4,
             "image_size": 56,
-            "patch_size": 14,
+            "patch_size": 28,
             "layer_norm_eps": 1e-6,
         },
     }
