@@ -20,7 +20,6 @@ from data_pipelines.errors import InputError
 from data_pipelines.synthetic import Shown
 from data_pipelines.synthetic_events import (
     ALL_WORDINGS,
-    COLOURS,
     COMPREHENSIVE_KINDS,
     HELDOUT_THINGS,
     LOCALIZED_KINDS,
@@ -38,27 +37,21 @@ from data_pipelines.synthetic_events import (
 
 WRONG_SEGMENTS = 3
 
-# What a guesser is right by who knows the grammar: one of the answers the question leaves open.
-OTHERS = len(COLOURS) - 1  # never the colour of the thing itself
-CHANCE = {
-    "ceiling": 1 / OTHERS,
-    "floor": 1 / OTHERS,
-    "both": 1 / (OTHERS * (OTHERS - 1)),
-    "after": 1 / OTHERS**2,
-    "before": 1 / OTHERS**2,
-    "order": 1 / 2,
-    "count": 1 / 3,
-    "never": 1 / 3,
-}
+# What a guesser is right by where the question leaves few answers open. Elsewhere it is one who has
+# seen the video and tells of any of its events.
+CHANCE = {"order": 1 / 2, "count": 1 / 3, "never": 1 / 3}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Possible:
-    """A question that may be drawn: its name, how it is asked in a wording, what it is about."""
+    """A question that may be drawn: its name, how it is asked in a wording, what it is about, and
+    how often a guess is right.
+    """
 
     name: str
     ask: Callable[[int], Question]
     events: tuple[Event, ...]
+    chance: float
     segment: tuple[float, float] | None = None
 
 
@@ -125,8 +118,12 @@ def where_answers_are_from(
         if item.segment is None or item.segment[0] == truth[item.video][-1].start:
             continue
         colour = item.id.rsplit("/", 1)[1]
+        # An event's answer may be given under the name that was asked for, or under its own.
         told = [
-            is_correct(text, localized_question(replace(event, colour=colour), item.kind).answer)
+            any(
+                is_correct(text, localized_question(named, item.kind).answer)
+                for named in (event, replace(event, colour=colour))
+            )
             for event in events
         ]
         if is_correct(text, item.answer):
@@ -151,6 +148,7 @@ def _localized(timeline: Sequence[Shown]) -> Pools:
                 name=one.event.colour,
                 ask=partial(localized_question, one.event, kind),
                 events=(one.event,),
+                chance=1 - _wrong_segments(one.event, events, kind) / len(events),
                 segment=(one.start, one.end),
             )
             for one in timeline
@@ -178,24 +176,32 @@ def _comprehensive(events: Sequence[Event], seed: int, video: str) -> Pools:
         for kind, asked in (("after", at), ("before", at + 1)):
             ask = partial(neighbour_question, events, kind, asked)
             named = events[asked].colour
-            pools[kind].append(_Possible(name=named, ask=ask, events=(one, following)))
+            pools[kind].append(
+                _Possible(
+                    name=named, ask=ask, events=(one, following), chance=1 / (len(events) - 1)
+                )
+            )
     for pair in combinations(range(len(events)), 2):
         at, other = pair if rng.random() < 0.5 else pair[::-1]
         ask, two = partial(order_question, events, at, other), (events[at], events[other])
-        pools["order"].append(_Possible(name=_names(two), ask=ask, events=two))
+        pools["order"].append(
+            _Possible(name=_names(two), ask=ask, events=two, chance=CHANCE["order"])
+        )
     # One floor for each number of times, so that no number is more frequent.
     times = Counter(event.floor for event in events)
     for often in sorted(set(times.values())):
         floor = str(rng.choice([name for name, number in times.items() if number == often]))
         found = tuple(event for event in events if event.floor == floor)
         ask = partial(count_question, events, floor)
-        pools["count"].append(_Possible(name=floor, ask=ask, events=found))
+        pools["count"].append(_Possible(name=floor, ask=ask, events=found, chance=CHANCE["count"]))
     for missing in absent_colours(events) if len(events) > 1 else []:
         one, other_one = (events[at] for at in rng.choice(len(events), size=2, replace=False))
         options = [str(name) for name in rng.permutation([missing, one.colour, other_one.colour])]
         ask = partial(never_question, events, options)
         named = "-".join(options)
-        pools["never"].append(_Possible(name=named, ask=ask, events=(one, other_one)))
+        pools["never"].append(
+            _Possible(name=named, ask=ask, events=(one, other_one), chance=CHANCE["never"])
+        )
     return pools
 
 
@@ -238,7 +244,7 @@ def _draw(
                         kind=kind,
                         question=question.text,
                         answer=question.answer,
-                        chance=CHANCE[kind],
+                        chance=possible.chance,
                         segment=possible.segment,
                         groups=_groups(question, possible.events),
                     )

@@ -49,7 +49,6 @@ class View:
       frames: how many are shown, uniform over the video; None for the config's number.
       taken: what is taken away, a name of `benchmarks.counterfactual.VIEWS`; "" for nothing.
       gold: the frames of the segment are shown and no others, as many as in a lesson.
-      granularity: only such questions are asked; None for all.
     """
 
     name: str

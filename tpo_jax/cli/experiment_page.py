@@ -38,7 +38,8 @@ def make_experiment_report(settings: RunConfig, exam: Exam) -> Path:
 
 def told(arm: str) -> str:
     """An arm's short name."""
-    return SHORT.get(arm, arm.replace("_", ", ").upper().replace("LOCALIZED", "localized pairs"))
+    short, *only = arm.split("_")
+    return ", ".join([SHORT[short], *(f"{one} pairs" for one in only)])
 
 
 def headline(found: dict[str, Any]) -> list[str]:
@@ -158,7 +159,7 @@ def _accuracy(page: Page, found: dict[str, Any]) -> None:
         groups,
         {told(arm): [_triple(of[g]) for g in groups] for arm, of in whole["accuracy"].items()},
         [whole["chance"].get(group) for group in groups],
-        "The dotted line is what guessing gives. Unseen wordings and things "
+        "The dotted line is what it gives to tell of any event of the video. Unseen wordings and things "
         "(a colour over a floor) are in no training video.",
     )
     page.table(_columns(found), _rows(found))
