@@ -159,8 +159,8 @@ def _accuracy(page: Page, found: dict[str, Any]) -> None:
         groups,
         {told(arm): [_triple(of[g]) for g in groups] for arm, of in whole["accuracy"].items()},
         [whole["chance"].get(group) for group in groups],
-        "The dotted line is what it gives to tell of any event of the video. Unseen wordings and things "
-        "(a colour over a floor) are in no training video.",
+        "The dotted line is what it gives to tell of any event of the video. Unseen wordings and "
+        "things (a colour over a floor) are in no training video.",
     )
     page.table(_columns(found), _rows(found))
     page.table(
