@@ -72,7 +72,7 @@ class Recipe:
             optimizer=_optimizer(1.5e-3),
         ),
         Phase(
-            steps=500,
+            steps=750,
             lessons=LessonPlan(
                 seed=1,
                 clips=16,
