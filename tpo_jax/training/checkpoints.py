@@ -20,8 +20,6 @@ from tpo_jax.training.digests import find_fault, has_digests, write_digests
 from tpo_jax.training.step import TrainState
 
 STEP_PREFIX = "step"
-# How Orbax names the folder of a save that is under way.
-UNDER_WAY = "{name}.orbax-checkpoint-tmp*"
 # When a save began and ended; Orbax writes the latter after the folder has its name.
 TIMES_FILE = "_CHECKPOINT_METADATA"
 DAMAGED = ".damaged"
@@ -78,9 +76,9 @@ class Checkpoints:
     def _write_digests(self) -> None:
         """Orbax calls this when all files of a save are written and only its name is not."""
         if jax.process_index() == 0:
-            name = UNDER_WAY.format(name=step_folder(self._folder, self._saving).name)
-            (folder,) = self._folder.glob(name)
-            write_digests(folder, but_not=[TIMES_FILE])
+            folder = step_folder(self._folder, self._saving)
+            under_way = folder.with_name(folder.name + ocp.utils.TMP_DIR_SUFFIX)
+            write_digests(under_way, but_not=[TIMES_FILE])
 
 
 def step_folder(folder: Path, steps_done: int) -> Path:
