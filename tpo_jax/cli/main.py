@@ -86,6 +86,11 @@ VERBS: dict[str, Verb] = {
         summary="compare our numbers with those recorded of another implementation",
         takes_config=False,
     ),
+    "doctor": Verb(
+        module="tpo_jax.cli.doctor",
+        summary="say whether this machine can train, and what to do where it cannot",
+        takes_config=False,
+    ),
     "ask": Verb(module="tpo_jax.cli.ask", summary="ask a model about a video", takes_config=False),
     "demo-base": Verb(
         module="tpo_jax.cli.demo_base",
@@ -102,9 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments after the command's name; None means those of this process.
 
     Returns:
-      The exit status: 0; 1 after a bad verdict (`tpo verify`); 2 after something the user can mend
-      (one line on stderr, no traceback); 130 after Ctrl-C. Any other exception is a bug and keeps
-      its traceback.
+      The exit status: 0; 1 after a bad verdict (`tpo verify`, `tpo doctor`); 2 after something the
+      user can mend (one line on stderr, no traceback); 130 after Ctrl-C. Any other exception is a
+      bug and keeps its traceback.
 
     Raises:
       SystemExit: with status 0, after --help or --version.

@@ -98,7 +98,8 @@ def train(
 
     `batches_from(n)` gives the batches from step n on, so resuming costs nothing. Metrics go to
     `metrics.jsonl`, a line a step, and to TensorBoard. `warn` is told when chosen answers become
-    less likely while the margin grows, at most once in so many steps as the alarm looks at.
+    less likely while the margin grows, at most once in so many steps as the alarm looks at, and of
+    a checkpoint that is damaged.
 
     Raises:
       InputError: a loss or gradient is not finite (see LoopConfig), or the loss on pairs of the
@@ -108,7 +109,9 @@ def train(
     shardings = param_shardings(mesh, state)
     state = jax.device_put(state, shardings)
     compiled = jit_step(step, shardings, tpu_options(xla_options, mesh))
-    with Checkpoints(folder / CHECKPOINTS_FOLDER, save_every=config.save_every) as checkpoints:
+    with Checkpoints(
+        folder / CHECKPOINTS_FOLDER, save_every=config.save_every, warn=warn
+    ) as checkpoints:
         start = checkpoints.latest or 0
         if start:
             state = checkpoints.restore(state)
