@@ -13,7 +13,17 @@ from data_pipelines.artefacts import write_json
 from data_pipelines.synthetic import write_videos
 from tpo_jax.cli import curate, export, frames
 from tpo_jax.cli.arms import arm_settings
-from tpo_jax.cli.experiment import BASE, GOLD, TAKEN, WHOLE, ask_arms, open_exam, train_arms
+from tpo_jax.cli.eval_needle import demo_map
+from tpo_jax.cli.experiment import (
+    BASE,
+    GOLD,
+    TAKEN,
+    WHOLE,
+    ask_arms,
+    needle_folder,
+    open_exam,
+    train_arms,
+)
 from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.progress import duration_text, stage_progress
 from tpo_jax.cli.settings import RunConfig, read_settings
@@ -26,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own options."""
     parser.epilog = (
         "Stages: videos, frames, curate, arms (for every arm and seed: reference and train), eval, "
-        "export, report. Arms are TPO and what it is compared with: config.arms.names and "
+        "export, needle, report. Arms are TPO and what it is compared with: config.arms.names and "
         "config.arms.seeds. Each stage leaves its artefact in RUN_DIR. What is there is not done "
         "again: a killed demo goes on where it was. More arms and questions: "
         "python -m benchmarks.ablation --help."
@@ -46,6 +56,7 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
         "arms": train_arms,
         "eval": ask_everyone,
         "export": export_one,
+        "needle": find_needles,
         "report": report_heldout,
     }
     started = time.monotonic()
@@ -96,6 +107,14 @@ def ask_everyone(settings: RunConfig) -> None:
 def export_one(settings: RunConfig) -> None:
     """The method's first model (that of the last arm named) as PyTorch files."""
     export.export_policy(arm_settings(settings, settings.arms.names[-1], 0))
+
+
+def find_needles(settings: RunConfig) -> None:
+    """The needle map of the base and of the model that was exported."""
+    method = settings.arms.names[-1]
+    exported = arm_settings(settings, method, 0).folder("export")
+    for arm, checkpoint in ((BASE, settings.checkpoint), (method, str(exported))):
+        demo_map(checkpoint, needle_folder(settings, arm), settings)
 
 
 def report_heldout(settings: RunConfig) -> None:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,13 @@ from benchmarks.tasks.needles import (
     trials,
     write_map,
 )
-from data_pipelines.artefacts import building, check_unfinished, file_sha256, fingerprint
+from data_pipelines.artefacts import (
+    building,
+    check_unfinished,
+    file_sha256,
+    fingerprint,
+    read_manifest,
+)
 from data_pipelines.errors import InputError
 from data_pipelines.sampling import FramePolicy
 from tpo_jax.api import LoadedModel, video_frames
@@ -195,3 +202,17 @@ def run_needle(args: argparse.Namespace, settings: RunConfig) -> Path:
     told = write_summary(out)[TASK]["scores"]
     print(f"{told['metric']}: {told['value']:.4f}, results: {out / TASK}")
     return out
+
+
+def demo_map(checkpoint: str, out: Path, settings: RunConfig) -> None:
+    """The map of the demo's needles for a checkpoint, into `out`; done once."""
+    given = argparse.Namespace(
+        needle=DEMO, haystack=None, grid=None, checkpoint=checkpoint, compute_dtype=None, out=out
+    )
+    run_needle(given, settings)
+
+
+def read_map(out: Path) -> dict[str, Any] | None:
+    """`lengths`, `depths` and `map` (a row a depth) of such a folder; None where there is none."""
+    folder = out / TASK
+    return read_manifest(folder, "scores")["scores"] if folder.exists() else None

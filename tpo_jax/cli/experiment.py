@@ -161,6 +161,11 @@ def ask_arms(settings: RunConfig, exam: Exam, view: View, arms: Sequence[str]) -
                 write_manifest(partial, "eval", made_from, items=len(items))
 
 
+def needle_folder(settings: RunConfig, arm: str) -> Path:
+    """Where the needle map of an arm's first model is."""
+    return settings.folder("eval") / "needle" / arm
+
+
 def answers_folder(settings: RunConfig, split: str, view: View) -> Path:
     """Where the answers of all models in a view are."""
     return settings.folder("eval") / split / view.name

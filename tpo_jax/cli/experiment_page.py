@@ -113,6 +113,7 @@ def experiment_page(settings: RunConfig, found: dict[str, Any]) -> Page:
     _grounding(page, found)
     _shortcut(page, found)
     _length_and_frames(page, settings, found)
+    _needle(page, found)
     _harm(page, found)
     _pairs(page, settings, found)
     _training(page, settings, found)
@@ -249,6 +250,22 @@ def _length_and_frames(page: Page, settings: RunConfig, found: dict[str, Any]) -
             depths,
             [[value["depth"].get(depth) for depth in depths] for value in of.values()],
             corner=f"{told(arm)}: frames, depth",
+        )
+
+
+def _needle(page: Page, found: dict[str, Any]) -> None:
+    if found["needle"]:
+        page.heading("A needle in a haystack of frames")
+        page.text(
+            "One picture that tells of a thing is put among frames of a film that never shows it, "
+            "and asked about: by the number of frames, and how deep among them it stands."
+        )
+    for arm, cells in found["needle"].items():
+        page.heat_map(
+            [f"{depth:.0f}%" for depth in cells["depths"]],
+            [f"{length} frames" for length in cells["lengths"]],
+            cells["map"],
+            corner=f"{told(arm)}: depth, frames",
         )
 
 

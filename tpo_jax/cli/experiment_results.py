@@ -25,7 +25,17 @@ from data_pipelines.frames import FrameStore
 from data_pipelines.synthetic import read_truth
 from tpo_jax import __version__
 from tpo_jax.cli.arms import ARMS, arm_settings
-from tpo_jax.cli.experiment import BASE, GOLD, TAKEN, WHOLE, Exam, frames_view, read_answers
+from tpo_jax.cli.eval_needle import read_map
+from tpo_jax.cli.experiment import (
+    BASE,
+    GOLD,
+    TAKEN,
+    WHOLE,
+    Exam,
+    frames_view,
+    needle_folder,
+    read_answers,
+)
 from tpo_jax.cli.settings import RunConfig
 from tpo_jax.training.loop import read_metrics
 
@@ -56,6 +66,11 @@ def find_results(settings: RunConfig, exam: Exam) -> dict[str, Any]:
             for arm, said in answers.items()
         },
         "taken": {view: _taken(settings, exam, view, answers, items) for view in TAKEN},
+        "needle": {
+            arm: found
+            for arm in (BASE, *ARMS)
+            if (found := read_map(needle_folder(settings, arm))) is not None
+        },
         "pairs": _pairs(settings),
         "training": _training(settings),
         "also": _also(settings),
