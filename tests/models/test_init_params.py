@@ -1,18 +1,14 @@
 """Random parameters: the same values however they are sharded, and never whole on one device."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
-import pytest
 from jax.sharding import PartitionSpec as P
 
-from tests.quick_compile import QUICK
-from tests.random_params import initial_params
 from tpo_jax.models import video_lmm
 from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.presets import demo_model_json
@@ -21,14 +17,6 @@ from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.parallel.rules import param_shardings, path_of, spec_for
 
 VOCABULARY, PADDING = 96, 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly() -> Iterator[None]:
-    """XLA takes ten seconds to compile the draws of a model, however small; less is enough."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "jit", partial(jax.jit, compiler_options=QUICK))
-        yield
 
 
 @cache
@@ -51,7 +39,7 @@ def shardings() -> Params:
 
 @cache
 def whole() -> Params:
-    return initial_params(config(), 3)
+    return init_params(config(), 3)
 
 
 @cache
@@ -98,7 +86,7 @@ def test_no_device_makes_a_whole_parameter() -> None:
 
 
 def test_the_seed_decides() -> None:
-    again, other = initial_params(config(), 3), initial_params(config(), 4)
+    again, other = init_params(config(), 3), init_params(config(), 4)
     for path in ("language/embed/embedding", "vision/layers/fc1/kernel", "newline"):
         first = leaves(whole())[path]
         assert np.array_equal(leaves(again)[path], first)
