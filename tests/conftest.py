@@ -5,6 +5,12 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.quick_compile import QUICK
 
 # JAX and XLA read these when they start; a JAX that is already imported would ignore them.
 assert "jax" not in sys.modules, "something imported jax before tests/conftest.py"
@@ -26,3 +32,19 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+# A busy machine is slow, which is no fault. `make test` draws fewer examples than `make test-full`.
+settings.register_profile("full", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=40)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "full")
+
+
+@pytest.fixture(scope="module")
+def quick_training() -> Iterator[None]:
+    """XLA makes less of the training step, for modules in which nothing hangs on that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tpo_jax.training.loop.tpu_options", lambda options, mesh: QUICK)
+        yield

@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,9 @@ class Source:
     lines: int
 
 
+parsed = cache(ast.parse)  # for all checkers together, once a file
+
+
 def read_sources(root: Path) -> dict[str, Source]:
     """Returns every Python file of the project's folders by module name."""
     sources = {}
@@ -84,7 +88,7 @@ def read_sources(root: Path) -> dict[str, Source]:
                 module=module,
                 path=relative,
                 is_package=is_package,
-                tree=ast.parse(text, str(relative)),
+                tree=parsed(text, str(relative)),
                 lines=len(text.splitlines()),
             )
     return sources

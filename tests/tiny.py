@@ -1,6 +1,7 @@
 """A tiny model, random rows, and batches of them, for tests that need no weights."""
 
 from dataclasses import replace
+from functools import cache
 
 import jax
 import numpy as np
@@ -8,16 +9,24 @@ from flax import nnx
 
 from data_pipelines.batches import RowShape, make_row, stack
 from data_pipelines.prompts import Prompt
+from tests.random_params import initial_params
 from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.presets import demo_model_json
-from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model, init_params
+from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
 from tpo_jax.preference.logprobs import row_mask
 
 VOCABULARY = 96
 
 
 def tiny_model(seed: int = 0, **language: object) -> tuple[VideoLMMConfig, nnx.GraphDef, Params]:
-    """The demo's architecture with two layers, in fp32."""
+    """The demo's architecture with two layers, in fp32; the parameters are the caller's own."""
+    config, graph, params = _made(seed, **language)
+    # On the host: a training step may give the buffers it is handed away.
+    return config, graph, jax.tree.map(np.copy, params)
+
+
+@cache
+def _made(seed: int, **language: object) -> tuple[VideoLMMConfig, nnx.GraphDef, Params]:
     config = config_from_json(demo_model_json(VOCABULARY))
     settings = {"width": 32, "mlp_width": 48, "head_width": 8, "layers": 2, "remat": "none"}
     config = replace(
@@ -26,8 +35,7 @@ def tiny_model(seed: int = 0, **language: object) -> tuple[VideoLMMConfig, nnx.G
         vision=replace(config.vision, width=16, mlp_width=24, layers=2, layers_used=2),
     )
     graph, _ = abstract_model(config)
-    # On the host: a training step may give the buffers it is handed away.
-    return config, graph, jax.tree.map(np.asarray, init_params(config, seed))
+    return config, graph, initial_params(config, seed)
 
 
 def random_prompt(rng: np.random.Generator, visual: int, before: int, after: int) -> Prompt:

@@ -1,11 +1,13 @@
 """Our logits on one row of token ids in which a token stands for every visual token."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from tests.quick_compile import QUICK
 from tpo_jax.attention import row_layout
 from tpo_jax.interop.reader import Checkpoint
 from tpo_jax.models.video_lmm import Params, VideoLMM, abstract_model
@@ -20,7 +22,7 @@ def our_video_logits(
     visual_index = np.where(shown, np.cumsum(shown) - 1, -1).astype(np.int32)
     positions = np.arange(len(tokens_T), dtype=np.int32)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def forward(params: Params, frames: Any, tokens: Any, index: Any, positions: Any) -> Any:
         model: VideoLMM = nnx.merge(graph, params)
         visual = model.encode_videos(frames[None])

@@ -28,9 +28,8 @@ def over_mesh(config: MeshConfig, kernel: Any, branches: Any, inputs: Any, room:
 
 
 CASES = [
-    ("dense", MeshConfig(fsdp=1, context=8)),
-    ("blockwise", MeshConfig(fsdp=2, context=4)),
-    ("blockwise", MeshConfig(data=2, fsdp=2, tensor=2)),
+    ("dense", MeshConfig(data=2, fsdp=1, context=4)),
+    ("blockwise", MeshConfig(fsdp=2, context=2, tensor=2)),
     ("splash", MeshConfig(fsdp=1, context=4, tensor=2)),
 ]
 PRODUCTS = [

@@ -19,6 +19,7 @@ from tpo_jax.cli.settings import read_settings
 from tpo_jax.parallel.mesh import make_mesh
 from tpo_jax.training.loop import read_metrics
 
+pytestmark = pytest.mark.usefixtures("quick_training")
 STEPS = 3
 SFT = [
     *[one for one in SMALL if "train.steps" not in one],

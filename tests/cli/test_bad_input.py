@@ -9,6 +9,7 @@ from data_pipelines.synthetic import write_videos
 from tests.cli.test_demo import SMALL, refused
 from tpo_jax.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("quick_training")
 REAL = Path(__file__).parents[2].parent / "shared" / "videos" / "dc_demo.mp4"
 
 
@@ -101,6 +102,12 @@ def test_a_real_video_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFix
         f"--config.videos={REAL.parent}",
         *[one for one in SMALL if "train.steps" not in one],
         "--config.train.steps=2",
+        # Few segments, few frames, and prompts of few lengths: few steps are compiled.
+        "--config.train_frames=8",
+        "--config.curate.segment_seconds=24.0",
+        "--config.curate.dense_frames=8",
+        "--config.curate.sparse_frames=3",
+        "--config.curate.segment_frames=4",
     ]
     for verb in ("frames", "curate", "reference", "train", "export"):
         assert main([verb, "--config=own_videos", *arguments]) == 0

@@ -99,16 +99,20 @@ def test_a_checkpoint_of_the_authors_code_comes_back(family: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", [name for name in keys.NAMINGS if name != "llava"])
-def test_every_generation_of_names_comes_back(name: str, tmp_path: Path) -> None:
+def test_every_generation_of_names_comes_back(
+    name: str, tmp_path: Path, onevision_content: dict[str, Any]
+) -> None:
     naming = keys.NAMINGS[name]
-    described = onevision_content(tmp_path)
+    described = onevision_content
     source = write_source(tmp_path / "source", described, naming, dtype="bfloat16")
     assert keys.find_naming(tensors_of(source)) is naming
     assert_bit_equal(through(source, tmp_path), source)
 
 
-def onevision_content(work: Path) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def onevision_content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """config.json of the small model in the layout of transformers."""
+    work = tmp_path_factory.mktemp("onevision")
     source = write_source(work / "llava", content(mm_newline_position="one_token"))
     out = work / "as_onevision"
     assert main(["export", str(out), f"--checkpoint={source}", "--layout=onevision"]) == 0
@@ -202,8 +206,10 @@ def test_transformers_opens_the_onevision_layout(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ids[said], prompt_tokens.tokens[said])
 
 
-def test_onevision_becomes_the_authors_layout(tmp_path: Path) -> None:
-    source = write_source(tmp_path / "source", onevision_content(tmp_path), keys.ONEVISION)
+def test_onevision_becomes_the_authors_layout(
+    tmp_path: Path, onevision_content: dict[str, Any]
+) -> None:
+    source = write_source(tmp_path / "source", onevision_content, keys.ONEVISION)
     out = tmp_path / "out"
     assert main(["export", str(out), f"--checkpoint={source}", "--layout=llava"]) == 0
     ours, theirs = read_checkpoint(out), read_checkpoint(source)

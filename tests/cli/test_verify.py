@@ -71,16 +71,22 @@ def test_a_good_case_is_status_0(made: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (larger_bias, "visual_tokens"),
-        (lambda f: changed_arrays(f, "inputs.npz", beta=np.float64(0.9)), "dpo_loss"),
-        (
+        pytest.param(larger_bias, "visual_tokens", id="weight"),
+        pytest.param(
+            lambda f: changed_arrays(f, "inputs.npz", beta=np.float64(0.9)),
+            "dpo_loss",
+            id="beta",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             lambda f: changed_arrays(
                 f, "inputs.npz", frames=255 - np.load(f / "inputs.npz")["frames"]
             ),
             "vision_features",
+            id="frames",
+            marks=pytest.mark.slow,
         ),
     ],
-    ids=["weight", "beta", "frames"],
 )
 def test_a_number_outside_is_status_1(
     change: Change, named: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

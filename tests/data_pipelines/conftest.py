@@ -9,6 +9,9 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from tokenizers import Tokenizer
+
+from data_pipelines.lessons import train_tokenizer
 
 BLOCK = 16
 SIDE = 4 * BLOCK
@@ -19,6 +22,12 @@ def stamp(number: int) -> np.ndarray:
     bits = [255 * (number >> bit & 1) for bit in range(16)]
     blocks = np.array(bits, dtype=np.uint8).reshape(4, 4)
     return np.repeat(np.kron(blocks, np.ones((BLOCK, BLOCK), np.uint8))[:, :, None], 3, axis=2)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """The demo's, of 512 tokens; shared, so do not change it."""
+    return train_tokenizer(512)
 
 
 @pytest.fixture(scope="session")

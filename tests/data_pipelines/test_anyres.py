@@ -62,7 +62,7 @@ SIZES = st.tuples(st.integers(8, 3000), st.integers(8, 3000))
 
 
 @given(SIZES, st.lists(st.sampled_from([*GRID, *LLAVA]), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_the_resolution_is_the_authors(
     size: tuple[int, int], resolutions: list[tuple[int, int]]
 ) -> None:
@@ -96,7 +96,7 @@ def test_known_resolutions(size: tuple[int, int], expected: tuple[int, int]) -> 
     st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=6),
     st.integers(0, 3),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_the_crops_are_the_authors(
     size: tuple[int, int], grids: list[tuple[int, int]], seed: int
 ) -> None:

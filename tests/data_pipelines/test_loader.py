@@ -15,7 +15,6 @@ from data_pipelines.errors import InputError
 from data_pipelines.frame_build import build_store
 from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
-from data_pipelines.lessons import train_tokenizer
 from data_pipelines.loader import PairRows, load_batches
 from data_pipelines.pairs import Pair
 from data_pipelines.prompts import PromptPolicy, end_token, time_instruction
@@ -28,11 +27,6 @@ FIRST = {"a": 0, "b": 1000, "c": 2000}  # the stamp of each video's first frame
 COUNT = {"a": 40, "b": 12, "c": 3}
 FRAMES = 5
 VISUAL = 15
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(512)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from data_pipelines.errors import InputError
 from data_pipelines.frame_build import build_store
 from data_pipelines.frames import FrameStore
 from data_pipelines.images import ImagePolicy
-from data_pipelines.lessons import train_tokenizer
 from data_pipelines.loader import PairRows, load_batches
 from data_pipelines.pairs import Pair
 from data_pipelines.prompts import PromptPolicy
@@ -22,11 +21,6 @@ from data_pipelines.sampling import FramePolicy
 from tests.data_pipelines.test_pairs import PAIR
 
 BATCH = 4
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(512)
 
 
 @pytest.fixture(scope="module")

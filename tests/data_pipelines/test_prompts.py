@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
 from data_pipelines.errors import InputError
-from data_pipelines.lessons import train_tokenizer
 from data_pipelines.prompts import (
     Prompt,
     PromptPolicy,
@@ -28,11 +27,6 @@ AFTER = "<|im_end|>\n<|im_start|>assistant\n"
 QUESTION = "What comes first in the video?"
 PLAIN = PromptPolicy()
 TIMED = PromptPolicy(time_instruction=True)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return train_tokenizer(512)
 
 
 def said(tokenizer: Tokenizer, tokens: np.ndarray) -> str:

@@ -51,7 +51,7 @@ def authors_loader(
     st.one_of(st.integers(1, 8), st.sampled_from([32, 64, 128])),
     st.booleans(),
 )
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=300)
 def test_frames_times_and_duration_are_the_authors(
     count: int, rate: Fraction, fps: float, most: int, force: bool
 ) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 
 from benchmarks.speed.generate_vs_torch import make_prompts, our_side, their_side
 from benchmarks.speed.step_vs_torch import model_json
+from tests.random_params import initial_params
 from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.checkpoint_config import config_from_json
-from tpo_jax.models.video_lmm import init_params
 
 TOKENS = 10
 
@@ -23,7 +23,7 @@ def test_every_token_is_the_same(tmp_path: Path) -> None:
     config = config_from_json(content)
     before, prompts = make_prompts(arguments)
     frames = np.random.default_rng(1).integers(0, 256, (5, 56, 56, 3), np.uint8)
-    params = init_params(config, 0)
+    params = initial_params(config, 0)
     write_checkpoint(tmp_path, config=config, params=params, json=content, dtype="float32")
     ours = our_side(tmp_path, frames, before, prompts, TOKENS)()
     theirs = their_side(tmp_path, content, frames, before, prompts, TOKENS)()

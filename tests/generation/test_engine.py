@@ -1,7 +1,10 @@
 """Generation: shared frames, the shared prefix, slots and the batch change nothing."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,13 +12,14 @@ from flax import nnx
 
 from data_pipelines.batches import RowShape, make_row, prompt_row, stack
 from data_pipelines.prompts import Prompt
+from tests.quick_compile import QUICK
 from tests.tiny import VOCABULARY, random_prompt, tiny_model
 from tpo_jax.attention import row_layout
 from tpo_jax.generation.engine import Ask, Engine
 from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.generation.slots import Prefix
 from tpo_jax.generation.unshared import generate_each
-from tpo_jax.models.video_lmm import VideoLMM
+from tpo_jax.models.video_lmm import Params, VideoLMM
 from tpo_jax.preference.logprobs import row_logprobs
 
 END = 2
@@ -23,14 +27,12 @@ NEW = 6
 BEFORE = 2  # tokens before the video
 
 
-def engine(rows: int = 3, **sampling: float) -> tuple[Engine, VideoLMM]:
+def engine(rows: int = 3, **sampling: float) -> Engine:
     config, graph, params = tiny_model(seed=3)
     # Larger weights than at the start of training: answers that depend on what is seen.
     params = {**params, "newline": params["newline"] * 3}
     settings = SamplingConfig(**{"max_new_tokens": NEW, **sampling})  # type: ignore[arg-type]
-    made = Engine(config, graph, params, end_token=END, sampling=settings, rows=rows)
-    model: VideoLMM = nnx.merge(graph, params)
-    return made, model
+    return Engine(config, graph, params, end_token=END, sampling=settings, rows=rows)
 
 
 def frames(seed: int, count: int) -> np.ndarray:
@@ -59,24 +61,42 @@ def prefix_of(made: Engine, pictures: np.ndarray, prompt: Prompt, room: int = 64
     return made.prefill(made.encode(pictures), prompt_row(shared, room))
 
 
+@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def encode_exactly(graph: nnx.GraphDef, params: Params, pictures: Any) -> jax.Array:
+    model: VideoLMM = nnx.merge(graph, params)
+    return model.encode_videos(pictures[None])
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def likeliest(
+    graph: nnx.GraphDef, params: Params, tokens: Any, visual: Any, index: Any
+) -> jax.Array:
+    """The token after a row."""
+    model: VideoLMM = nnx.merge(graph, params)
+    layout = row_layout(jnp.zeros(tokens.shape, jnp.int32))
+    positions = jnp.arange(tokens.shape[1])[None]
+    hidden, _ = model(tokens, visual, index, positions, layout)
+    return jnp.argmax(model.logits(hidden[:, -1]))
+
+
+@partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def training_logprobs(graph: nnx.GraphDef, params: Params, batch: Any) -> jax.Array:
+    return row_logprobs(nnx.merge(graph, params), batch)
+
+
 def slow_answer(
-    model: VideoLMM, pictures: np.ndarray, prompt: Prompt, positions: Sequence[int]
+    made: Engine, pictures: np.ndarray, prompt: Prompt, positions: Sequence[int]
 ) -> list[int]:
     """Encode only the frames shown, no padding, no cache, one token at a time."""
-    visual = model.encode_videos(pictures[np.array(positions)][None])
+    model = made._graph, made.params
+    visual = encode_exactly(*model, pictures[np.array(positions)])
     shown = prompt.visual_index >= 0
     index = np.where(shown, np.cumsum(shown) - 1, -1)[None]
     tokens, said = prompt.tokens[None], []
     for _ in range(NEW):
-        length = tokens.shape[1]
-        hidden, _ = model(
-            jnp.asarray(tokens),
-            visual,
-            jnp.pad(index, ((0, 0), (0, length - index.shape[1])), constant_values=-1),
-            jnp.arange(length)[None],
-            row_layout(jnp.zeros((1, length), jnp.int32)),
-        )
-        token = int(jnp.argmax(model.logits(hidden[:, -1])))
+        said_so_far = tokens.shape[1] - index.shape[1]
+        shown_at = np.pad(index, ((0, 0), (0, said_so_far)), constant_values=-1)
+        token = int(likeliest(*model, tokens, visual, shown_at))
         said.append(token)
         if token == END:
             break
@@ -94,19 +114,19 @@ def slow_answer(
 )
 def test_shared_prefix_slots_and_cache_equal_the_slow_way(positions: list[int]) -> None:
     """More prompts than slots, of mixed lengths, so that slots are taken over."""
-    made, model = engine(rows=2)
+    made = engine(rows=2)
     pictures = frames(0, 5)
     # Lengths overlap, or every token would compile all that is done slowly.
     prompts = [prompt_on(made, positions, 5, seed, 3 + seed % 3) for seed in range(5)]
     told = made.answer(prefix_of(made, pictures, prompts[0], 128), asks_of(prompts), chunk=2)
-    expected = [slow_answer(model, pictures, prompt, positions) for prompt in prompts]
+    expected = [slow_answer(made, pictures, prompt, positions) for prompt in prompts]
     assert [said.tokens.tolist() for said in told] == expected
     assert len({tuple(answer) for answer in expected}) > 1  # or the test shows nothing
 
 
 def test_the_same_as_prompts_that_share_nothing() -> None:
     """Tokens and log-probs; the padding of the prefix and the chunks change nothing."""
-    made, _ = engine(rows=2)
+    made = engine(rows=2)
     pictures = frames(0, 4)
     prompts = [prompt_on(made, [0, 2], 4, seed, 3 + 2 * seed) for seed in range(5)]
     rows = stack([prompt_row(prompt, 96) for prompt in prompts])
@@ -133,7 +153,7 @@ def test_the_same_as_prompts_that_share_nothing() -> None:
 
 def test_log_probs_are_those_of_training() -> None:
     """Drawn at another temperature, with everything else cut too: the model's own all the same."""
-    made, model = engine(temperature=1.5, top_k=20, top_p=0.9, repetition_penalty=1.3)
+    made = engine(temperature=1.5, top_k=20, top_p=0.9, repetition_penalty=1.3)
     pictures = frames(4, 3)
     prompts = [prompt_on(made, [0, 1, 2], 3, seed, 5 + seed) for seed in range(4)]
     told = made.answer(prefix_of(made, pictures, prompts[0]), asks_of(prompts, temperature=1.5))
@@ -143,12 +163,14 @@ def test_log_probs_are_those_of_training() -> None:
         whole = Prompt(tokens=prompt.tokens, visual_index=np.where(shown, np.cumsum(shown) - 1, -1))
         answers = [said.tokens.tolist()] * 2
         batch = stack([make_row(whole, answers, shape)]) | {"frames": pictures[None]}
-        expected = np.asarray(row_logprobs(model, batch))[0, 0, : len(said.tokens)]
+        expected = np.asarray(training_logprobs(made._graph, made.params, batch))[
+            0, 0, : len(said.tokens)
+        ]
         np.testing.assert_allclose(said.logprobs, expected, atol=2e-5)
 
 
 def test_an_answer_does_not_depend_on_its_batch() -> None:
-    made, _ = engine(rows=2, temperature=1.0)
+    made = engine(rows=2, temperature=1.0)
     prompts = [prompt_on(made, [0, 1], 2, seed, 4) for seed in range(5)]
     prefix = prefix_of(made, frames(1, 2), prompts[0])
     asks = asks_of(prompts, temperature=1.0)
@@ -163,7 +185,7 @@ def test_an_answer_does_not_depend_on_its_batch() -> None:
 
 
 def test_greedy_and_drawn_answers_side_by_side() -> None:
-    made, _ = engine(rows=4)
+    made = engine(rows=4)
     prompt = prompt_on(made, [0, 1], 2, 0, 4)
     prefix = prefix_of(made, frames(1, 2), prompt)
     (row,) = asks_of([prompt])
@@ -173,7 +195,7 @@ def test_greedy_and_drawn_answers_side_by_side() -> None:
 
 
 def test_an_answer_ends_at_the_end_token_and_another_takes_its_place() -> None:
-    made, _ = engine(rows=32, temperature=1.0)
+    made = engine(rows=32, temperature=1.0)
     prompt = prompt_on(made, [0], 1, 0, 4)
     prefix = prefix_of(made, frames(2, 1), prompt)
     (row,) = asks_of([prompt])
@@ -191,7 +213,7 @@ def test_an_answer_ends_at_the_end_token_and_another_takes_its_place() -> None:
 
 
 def test_a_listener_is_told_of_growing_answers() -> None:
-    made, _ = engine(rows=2)
+    made = engine(rows=2)
     prompts = [prompt_on(made, [0, 1], 2, seed, 4) for seed in range(3)]
     heard: dict[int, list[list[int]]] = {0: [], 1: [], 2: []}
     listener = lambda number, tokens: heard[number].append(tokens.tolist())  # noqa: E731
@@ -203,10 +225,12 @@ def test_a_listener_is_told_of_growing_answers() -> None:
             assert later[: len(earlier)] == earlier
 
 
-@pytest.mark.parametrize("count", [1, 31, 32, 33])
+@pytest.mark.parametrize(
+    "count", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (31, 32)), 33]
+)
 def test_encoding_in_buckets_equals_encoding_exactly(count: int) -> None:
-    made, model = engine()
+    made = engine()
     pictures = frames(3, count)
-    exact = np.asarray(model.encode_videos(jnp.asarray(pictures[None]))[0])
+    exact = np.asarray(encode_exactly(made._graph, made.params, pictures)[0])
     index = made.visual_index(np.arange(count), count)
     np.testing.assert_allclose(np.asarray(made.encode(pictures))[index], exact, atol=1e-5)

@@ -30,7 +30,7 @@ def draw_logits(seed: int, rows: int) -> np.ndarray:
     top_p=st.one_of(st.just(1.0), st.floats(0.01, 0.999)),
     temperature=st.floats(0.1, 5.0),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_what_is_left_out_is_what_transformers_leaves_out(
     seed: int, top_k: int, top_p: float, temperature: float
 ) -> None:
@@ -56,7 +56,7 @@ def test_what_is_left_out_is_what_transformers_leaves_out(
     penalty=st.floats(0.2, 5.0),
     said=st.lists(st.integers(0, VOCABULARY - 1), max_size=20),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_greedy_with_a_penalty_is_that_of_transformers(
     seed: int, penalty: float, said: list[int]
 ) -> None:

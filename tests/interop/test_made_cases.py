@@ -40,6 +40,9 @@ MADE = [
     CaseSettings(merge="unires", pool="average", image_size=56, frames=17, beta=0.05, gamma=0.5),
 ]
 
+# Each newline but those of the shipped cases, each pool, both towers, and frames in chunks.
+QUICK_MADE = (2, 3, 5, 7)
+
 EVERY = [
     CaseSettings(
         tower=tower,
@@ -104,7 +107,13 @@ def check(settings: CaseSettings, folder: Path) -> None:
     assert sum(row.note == UNSEEN_BIAS_NOTE for row in rows) == case.config.vision.layers_used
 
 
-@pytest.mark.parametrize("settings", MADE, ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(one, id=str(one), marks=[] if number in QUICK_MADE else pytest.mark.slow)
+        for number, one in enumerate(MADE)
+    ],
+)
 def test_a_made_case(settings: CaseSettings, tmp_path: Path) -> None:
     check(settings, tmp_path / "case")
 

@@ -1,6 +1,7 @@
 """A LlavaOnevision model that transformers saved, read here: the same logits, with a video too."""
 
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.quick_compile import QUICK
 from tests.torch_weights import randomise
 from tpo_jax.attention import row_layout
 from tpo_jax.interop.reader import Checkpoint, read_checkpoint
@@ -58,12 +60,27 @@ def onevision(tied: bool) -> Any:
     return randomise(transformers.LlavaOnevisionForConditionalGeneration(config), seed=0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Both:
     """The torch model, and what we read from what it saved."""
 
     theirs: Any
     ours: Checkpoint
+
+    @cached_property
+    def forward(self) -> Any:
+        """Our logits, compiled once a shape."""
+        graph, _ = abstract_model(self.ours.config)
+
+        @partial(jax.jit, compiler_options=QUICK)
+        def forward(params: Params, frames: Any, tokens: Any, index: Any, positions: Any) -> Any:
+            model: VideoLMM = nnx.merge(graph, params)
+            visual = model.encode_videos(frames)
+            layout = row_layout(positions * 0)
+            hidden, _ = model(tokens, visual, index, positions, layout)
+            return model.logits(hidden)
+
+        return forward
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["own_head", "tied_head"])
@@ -74,22 +91,12 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Both(theirs=theirs, ours=read_checkpoint(folder))
 
 
-def our_logits(checkpoint: Checkpoint, frames: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def our_logits(both: Both, frames: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """Logits [B, T, V]; visual tokens stand where the tokens say <video>."""
-    graph, _ = abstract_model(checkpoint.config)
     shown = tokens == VIDEO_TOKEN
     visual_index = np.where(shown, np.cumsum(shown, axis=1) - 1, -1).astype(np.int32)
     positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-
-    @jax.jit
-    def forward(params: Params, frames: Any, tokens: Any, index: Any, positions: Any) -> Any:
-        model: VideoLMM = nnx.merge(graph, params)
-        visual = model.encode_videos(frames)
-        layout = row_layout(positions * 0)
-        hidden, _ = model(tokens, visual, index, positions, layout)
-        return model.logits(hidden)
-
-    return np.asarray(forward(checkpoint.params, frames, tokens, visual_index, positions))
+    return np.asarray(both.forward(both.ours.params, frames, tokens, visual_index, positions))
 
 
 def video_rows(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +120,7 @@ def test_text_alone(both: Both) -> None:
     tokens = np.random.default_rng(2).integers(0, IMAGE_TOKEN, (2, 17))
     with torch.no_grad():
         expected = both.theirs(input_ids=torch.tensor(tokens)).logits
-    assert_near(our_logits(both.ours, frames, tokens), expected)
+    assert_near(our_logits(both, frames, tokens), expected)
 
 
 def test_video(both: Both) -> None:
@@ -121,10 +128,10 @@ def test_video(both: Both) -> None:
     pixels = (torch.tensor(frames).permute(0, 1, 4, 2, 3).float() / 255 - 0.5) / 0.5
     with torch.no_grad():
         expected = both.theirs(input_ids=torch.tensor(tokens), pixel_values_videos=pixels).logits
-    found = our_logits(both.ours, frames, tokens)
+    found = our_logits(both, frames, tokens)
     assert_near(found, expected)
     # What is said after the video depends on it, and on more than its first frame.
     frames[:, -1] = 255 - frames[:, -1]
-    other = our_logits(both.ours, frames, tokens)
+    other = our_logits(both, frames, tokens)
     assert np.max(np.abs(other - found)[:, -AFTER:]) > 100 * TOLERANCE
     np.testing.assert_array_equal(other[:, :BEFORE], found[:, :BEFORE])

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.quick_compile import QUICK
 from tests.random_params import random_params
 from tpo_jax.api import load
 from tpo_jax.attention import row_layout
@@ -57,7 +59,7 @@ class Ours:
         self.visual_index[0, BEFORE:-AFTER] = np.arange(config.tokens_per_video(FRAMES))
         graph, _ = abstract_model(config)
 
-        @jax.jit
+        @partial(jax.jit, compiler_options=QUICK)
         def forward(params: Any, frames: Any, tokens: Any, visual_index: Any) -> Any:
             model: VideoLMM = nnx.merge(graph, params)
             visual = model.encode_videos(frames[None])

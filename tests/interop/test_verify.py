@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +146,24 @@ Change = Callable[[dict[str, Any]], None]
 @pytest.mark.parametrize(
     ("change", "first", "before"),
     [
-        (lambda c: c.update(rope_theta=1.05e6), "chosen_logits", "visual_tokens"),
-        (lambda c: c.update(mm_spatial_pool_mode="max"), "visual_tokens", "vision_features"),
-        (lambda c: c["vision_config"].update(hidden_act="gelu"), "vision_features", None),
+        pytest.param(
+            lambda c: c.update(rope_theta=1.05e6),
+            *("chosen_logits", "visual_tokens"),
+            id="rope theta",
+        ),
+        pytest.param(
+            lambda c: c.update(mm_spatial_pool_mode="max"),
+            *("visual_tokens", "vision_features"),
+            id="pool mode",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda c: c["vision_config"].update(hidden_act="gelu"),
+            *("vision_features", None),
+            id="GELU",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["rope theta", "pool mode", "GELU"],
 )
 def test_another_setting(
     change: Change, first: str, before: str | None, made: Measured, tmp_path: Path
@@ -175,38 +189,46 @@ def weight(params: Params) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "some", "none"),
     [
-        (
+        pytest.param(
             lambda c: replace(c, policy=replace(c.policy, params=weight(c.policy.params))),
             {"chosen_logits", "loss"},
             {"reference_chosen_logp", "visual_tokens"},
+            id="weight",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             lambda c: replace(c, reference=replace(c.reference, params=weight(c.policy.params))),
             {"reference_chosen_logp", "dpo_loss"},
             {"chosen_logits", "sft_loss"},
+            id="reference",
         ),
-        (
+        pytest.param(
             lambda c: replace(c, frames_FHWC=c.frames_FHWC[::-1]),
             {"vision_features", "visual_tokens", "chosen_logits", "loss"},
             set(),
+            id="frames",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             lambda c: replace(c, beta=1.1 * c.beta),
             {"dpo_loss", "loss", "lm_head.weight"},
             {"sft_loss", "chosen_logits", "policy_chosen_logp"},
+            id="beta",
         ),
-        (
+        pytest.param(
             lambda c: replace(c, sft_weight=1.01 * c.sft_weight),
             {"loss", "lm_head.weight"},
             {"dpo_loss", "sft_loss"},
+            id="gamma",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             lambda c: replace(c, rejected=c.rejected[::-1].copy()),
             {"rejected_logits", "policy_rejected_logp", "dpo_loss"},
             {"chosen_logits", "sft_loss"},
+            id="rejected",
         ),
     ],
-    ids=["weight", "reference", "frames", "beta", "gamma", "rejected"],
 )
 def test_other_contents(
     change: Callable[[GoldenCase], GoldenCase], some: set[str], none: set[str], made: Measured
@@ -256,7 +278,7 @@ def test_the_states_are_those_of_the_forward_pass(made: Measured) -> None:
     graph, _ = abstract_model(made.case.config)
     batch = case_batch(made.case)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def run(params: Params, batch: Any) -> Any:
         model: VideoLMM = nnx.merge(graph, params)
         frames, layout = batch["frames"][0], batch_layout(batch)

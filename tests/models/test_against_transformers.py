@@ -11,6 +11,7 @@ from flax import nnx
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.quick_compile import QUICK
 from tests.torch_weights import params_of, randomise
 from tpo_jax.attention import PAD_BRANCH, row_layout
 from tpo_jax.interop import keys
@@ -30,11 +31,14 @@ ALONE = dataclasses.replace(keys.LLAVA, tower="")
 
 # A shape that was not met before is compiled anew, in a second or so: few examples, the same ones
 # every time, and no shrinking.
-few = settings(
-    max_examples=7,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
+few, many = (
+    settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+    )
+    for examples in (3, 12)
 )
 
 
@@ -102,12 +106,15 @@ def check_tower(config: VisionConfig, of_class: Any, settings_of: Any, **more: A
         states = theirs(pixels, output_hidden_states=True).hidden_states
     assert len(states) == config.layers + 1
     expected = states[config.layers_used][:, int(config.class_token) :]
-    assert_near(jax.jit(lambda p, f: nnx.merge(graph, p)(f))(params, frames), expected)
+    encode = jax.jit(lambda p, f: nnx.merge(graph, p)(f), compiler_options=QUICK)
+    assert_near(encode(params, frames), expected)
 
 
-@few
-@given(towers("siglip_vision_model", "gelu_pytorch_tanh", 1e-6))
-def test_siglip(config: VisionConfig) -> None:
+SIGLIP = towers("siglip_vision_model", "gelu_pytorch_tanh", 1e-6)
+CLIP = towers("clip_vision_model", "quick_gelu", 1e-5)
+
+
+def check_siglip(config: VisionConfig) -> None:
     check_tower(
         config,
         transformers.SiglipVisionModel,
@@ -116,11 +123,29 @@ def test_siglip(config: VisionConfig) -> None:
     )
 
 
-@few
-@given(towers("clip_vision_model", "quick_gelu", 1e-5))
-def test_clip(config: VisionConfig) -> None:
+def check_clip(config: VisionConfig) -> None:
     assert config.layers_used == config.layers - 1
     check_tower(config, transformers.CLIPVisionModel, transformers.CLIPVisionConfig)
+
+
+@few
+@given(SIGLIP)
+def test_siglip(config: VisionConfig) -> None:
+    check_siglip(config)
+
+
+@few
+@given(CLIP)
+def test_clip(config: VisionConfig) -> None:
+    check_clip(config)
+
+
+@pytest.mark.slow
+@many
+@given(SIGLIP, CLIP)
+def test_many_towers(siglip: VisionConfig, clip: VisionConfig) -> None:
+    check_siglip(siglip)
+    check_clip(clip)
 
 
 # -------------------------------------------------------------------------------- decoders
@@ -174,13 +199,14 @@ def check_decoder(
     seen = np.arange(length) >= pads
     positions = np.maximum(np.arange(length) - pads, 0)
 
-    @jax.jit
     def forward(params: Any, tokens: Any, positions: Any, branch: Any) -> Any:
         decoder: Decoder = nnx.merge(graph, params)
         hidden, _ = decoder(decoder.embed(tokens), positions, row_layout(branch))
         return decoder.logits(hidden)
 
-    found = forward(params, tokens, positions, jnp.where(seen, 0, PAD_BRANCH))
+    found = jax.jit(forward, compiler_options=QUICK)(
+        params, tokens, positions, jnp.where(seen, 0, PAD_BRANCH)
+    )
     with torch.no_grad():
         expected = theirs(
             input_ids=torch.tensor(tokens),
@@ -191,13 +217,33 @@ def check_decoder(
     assert_near(np.asarray(found)[seen], expected[torch.tensor(seen)])
 
 
-@few
-@given(decoders(qkv_bias=True, eps=1e-6), st.integers(0, 5))
-def test_qwen2(config: LanguageConfig, pad: int) -> None:
+QWEN2 = decoders(qkv_bias=True, eps=1e-6)
+LLAMA = decoders(qkv_bias=False, eps=1e-5)
+
+
+def check_qwen2(config: LanguageConfig, pad: int) -> None:
     check_decoder(config, pad, transformers.Qwen2ForCausalLM, transformers.Qwen2Config)
 
 
-@few
-@given(decoders(qkv_bias=False, eps=1e-5), st.integers(0, 5))
-def test_llama(config: LanguageConfig, pad: int) -> None:
+def check_llama(config: LanguageConfig, pad: int) -> None:
     check_decoder(config, pad, transformers.LlamaForCausalLM, transformers.LlamaConfig)
+
+
+@few
+@given(QWEN2, st.integers(0, 5))
+def test_qwen2(config: LanguageConfig, pad: int) -> None:
+    check_qwen2(config, pad)
+
+
+@few
+@given(LLAMA, st.integers(0, 5))
+def test_llama(config: LanguageConfig, pad: int) -> None:
+    check_llama(config, pad)
+
+
+@pytest.mark.slow
+@many
+@given(QWEN2, LLAMA, st.integers(0, 5))
+def test_many_decoders(qwen2: LanguageConfig, llama: LanguageConfig, pad: int) -> None:
+    check_qwen2(qwen2, pad)
+    check_llama(llama, pad)

@@ -163,7 +163,7 @@ def their_configs(draw: st.DrawFn) -> Any:
 # ------------------------------------------------------------------------------------- reading
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(theirs=their_configs())
 def test_settings_are_what_their_classes_hold(theirs: Any) -> None:
     content = json.loads(theirs.to_json_string())
@@ -171,7 +171,7 @@ def test_settings_are_what_their_classes_hold(theirs: Any) -> None:
     assert_same_settings(model_config(content), theirs)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(left_out=st.sets(st.sampled_from(sorted(onevision_config.TOWER_FIELDS.defaults))))
 def test_what_a_file_leaves_out_has_the_default_of_the_class(left_out: set[str]) -> None:
     content = small_json()
@@ -284,7 +284,7 @@ def test_what_is_missing_is_named() -> None:
 # ------------------------------------------------------------------------------------- writing
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(theirs=their_configs())
 def test_transformers_opens_what_is_written(theirs: Any) -> None:
     config = model_config(json.loads(theirs.to_json_string()))
@@ -331,7 +331,7 @@ def test_a_published_model_goes_from_layout_to_layout_and_back(name: str) -> Non
     assert "vision_config" not in llava_json(model_config(written))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(theirs=their_configs())
 def test_the_authors_layout_says_the_same(theirs: Any) -> None:
     config = model_config(json.loads(theirs.to_json_string()))

@@ -1,7 +1,7 @@
 """The parts against plain ones written out, or against PyTorch."""
 
 import dataclasses
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from flax import nnx
 
 from data_pipelines.batches import RowShape, make_row, prompt_row, stack
 from data_pipelines.prompts import Prompt
+from tests.quick_compile import QUICK
 from tests.random_params import random_params
 from tpo_jax.attention import PAD_BRANCH, Layout, attend, row_layout
 from tpo_jax.models.checkpoint_config import config_from_json
@@ -28,6 +29,7 @@ from tpo_jax.models.visual_tokens import (
 
 VOCAB = 40
 FRAMES = 2
+jit = partial(jax.jit, compiler_options=QUICK)
 
 
 # ------------------------------------------------------------------------------ attention
@@ -180,9 +182,7 @@ def test_the_tower_in_chunks_equals_the_tower_at_once() -> None:
     for chunk in (0, 7, 3, 1):
         vision = dataclasses.replace(config.vision, frames_per_chunk=chunk)
         graph, _ = abstract_model(dataclasses.replace(config, vision=vision))
-        features.append(
-            jax.jit(lambda p, f, g=graph: nnx.merge(g, p).encode_frames(f))(params, frames)
-        )
+        features.append(jit(lambda p, f, g=graph: nnx.merge(g, p).encode_frames(f))(params, frames))
     for chunked in features[1:]:
         np.testing.assert_allclose(chunked, features[0], atol=1e-5)
 
@@ -194,9 +194,7 @@ def test_pixels_are_rounded_to_half_precision_where_asked() -> None:
     def embedded(pixel_dtype: str, tower: VisionConfig) -> np.ndarray:
         vision = dataclasses.replace(tower, pixel_dtype=pixel_dtype)  # type: ignore[arg-type]
         graph, _ = abstract_model(dataclasses.replace(config, vision=vision))
-        return np.asarray(
-            jax.jit(lambda p, f: nnx.merge(graph, p).vision._embed(f))(params, frames)
-        )
+        return np.asarray(jit(lambda p, f: nnx.merge(graph, p).vision._embed(f))(params, frames))
 
     # So that no pixel is a number that half precision holds as it is.
     tower = dataclasses.replace(config.vision, image_mean=(0.4,) * 3, image_std=(0.3,) * 3)
@@ -216,7 +214,7 @@ def test_layers_that_are_not_used_do_not_matter() -> None:
     config, _, params = tiny()
     vision = dataclasses.replace(config.vision, layers_used=2)
     graph, _ = abstract_model(dataclasses.replace(config, vision=vision))
-    encode = jax.jit(lambda params, frames: nnx.merge(graph, params).vision(frames))
+    encode = jit(lambda params, frames: nnx.merge(graph, params).vision(frames))
     spoilt = jax.tree.map(np.copy, params)
     for leaf in jax.tree.leaves(spoilt["vision"]["layers"]):
         leaf[2] = np.nan
@@ -225,7 +223,7 @@ def test_layers_that_are_not_used_do_not_matter() -> None:
     np.testing.assert_array_equal(encode(spoilt, frames), encode(params, frames))
 
 
-@jax.jit
+@jit
 def last_logits(params: Params, row: dict[str, jax.Array], frames: jax.Array) -> jax.Array:
     """Logits at every place of a plain row."""
     model: VideoLMM = nnx.merge(tiny()[1], params)
@@ -253,7 +251,7 @@ def test_prefill_and_decode_equal_the_full_forward() -> None:
         branch = jnp.where((place < pad) | (place >= end), PAD_BRANCH, 0)
         return {"order_k": place, "branch_k": branch}
 
-    @jax.jit
+    @jit
     def prefill(params: Params, row: dict[str, jax.Array], frames: jax.Array) -> Any:
         model: VideoLMM = nnx.merge(graph, params)
         layout = row_layout(row["branch"])
@@ -263,7 +261,7 @@ def test_prefill_and_decode_equal_the_full_forward() -> None:
         hidden, kept = model(*row_args, layout, empty)
         return model.logits(hidden[:, -1]), kept
 
-    @jax.jit
+    @jit
     def decode(params: Params, token: jax.Array, step: jax.Array, kept: Any) -> Any:
         model: VideoLMM = nnx.merge(graph, params)
         at = length + step

@@ -111,11 +111,11 @@ def test_forward_equals_what_xla_counts():
     ("emphasis", "trained"),
     [
         ("decoder", EVERYTHING),
-        ("decoder", {"newline"}),
+        pytest.param("decoder", {"newline"}, marks=pytest.mark.slow),
         ("head", RECIPE),
-        ("head", {"projector"}),
+        pytest.param("head", {"projector"}, marks=pytest.mark.slow),
         ("attention", {"language"}),
-        ("projector", {"projector"}),
+        pytest.param("projector", {"projector"}, marks=pytest.mark.slow),
         ("projector", {"vision"}),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_step_equals_what_xla_counts(emphasis, trained):
     check_step(one_layer(emphasis), frozenset(trained), DENSE)
 
 
-@pytest.mark.parametrize("emphasis", ["decoder", "attention"])
+@pytest.mark.parametrize("emphasis", [pytest.param("decoder", marks=pytest.mark.slow), "attention"])
 def test_a_layer_computed_again_stops_before_its_last_product(emphasis):
     check_step(one_layer(emphasis, remat="full"), RECIPE, replace(RECOMPUTE["full"], kernel=0))
 

@@ -10,6 +10,9 @@ import pytest
 
 from tpo_jax.planning.traffic import Traffic, read_computations, read_traffic
 
+# In the quick tests, tests/cli/test_plan.py reads the traffic of what the compiler made.
+pytestmark = pytest.mark.slow
+
 TPU_PROGRAM = """
 import sys
 import jax, jax.numpy as jnp, numpy as np

@@ -152,7 +152,7 @@ def test_the_reductions_differ_on_uneven_answers() -> None:
 
 
 @given(st.integers(1, 4), st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_the_reductions_agree_on_even_answers(length: int, seed: int) -> None:
     mask = jnp.broadcast_to((jnp.arange(4) < length).astype(jnp.float32), (3, 2, 4))
     policy = jnp.array(-np.random.default_rng(seed).random(mask.shape), jnp.float32) * mask
@@ -261,7 +261,7 @@ def value_and_grad(loss: Loss, batch: list, total: Any = None) -> Any:
 
 @pytest.mark.parametrize("loss", EVERY_LOSS, ids=str)
 @given(split_batches())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_the_parts_of_a_batch_add_up_to_the_whole(
     loss: Loss, drawn: tuple[np.ndarray, list[slice], int]
 ) -> None:

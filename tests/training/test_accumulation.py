@@ -66,7 +66,11 @@ def assert_same(found: tuple[dict, dict], expected: tuple[dict, dict], relative:
         assert np.linalg.norm(ours - theirs) <= relative * np.linalg.norm(theirs), path
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "name",
+    # That each loss adds up is shown without a model in tests/preference/test_losses.py.
+    [pytest.param(n, marks=[] if n == "token_mean" else pytest.mark.slow) for n in LOSSES],
+)
 def test_parts_add_up_to_the_whole(name: str) -> None:
     whole = one_step(LOSSES[name], 1)
     for parts in (2, 4):

@@ -1,14 +1,17 @@
 """The loop: a killed run ends as an undisturbed one, and bad starts are refused."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.quick_compile import QUICK
 from tests.tiny import random_batch, tiny_model
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
@@ -19,7 +22,18 @@ from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, read_metrics, 
 from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer, split_frozen
 from tpo_jax.training.step import TrainState, init_state, make_train_step
 
+pytestmark = pytest.mark.usefixtures("quick_training")
 STEPS = 6
+
+
+@cache
+def made(learning_rate: float) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
+    """The optimizer, the step and the scores of the reference: traced once for all runs."""
+    _, graph, _ = tiny_model()
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=learning_rate), STEPS)
+    step = make_train_step(graph, TPOLoss(), optimizer, jnp.dtype("float32"))
+    score = make_reference_step(graph, jnp.dtype("float32"))
+    return optimizer, step, jax.jit(score, compiler_options=QUICK)
 
 
 def run(
@@ -30,11 +44,9 @@ def run(
     learning_rate: float = 1e-3,
 ) -> TrainState:
     """A run of six steps; `stop_after` kills it after so many."""
-    config, graph, params = tiny_model()
+    config, _, params = tiny_model()
     folder.mkdir(exist_ok=True)
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=learning_rate), STEPS)
-    step = make_train_step(graph, TPOLoss(), optimizer, jnp.dtype("float32"))
-    score = jax.jit(make_reference_step(graph, jnp.dtype("float32")))
+    optimizer, step, score = made(learning_rate)
 
     def batches_from(start: int) -> Iterator[dict[str, np.ndarray]]:
         for number in range(start, STEPS):

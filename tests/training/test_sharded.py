@@ -40,6 +40,8 @@ PRODUCTS = {
     "fsdp2_context2_tensor2": MeshConfig(fsdp=2, context=2, tensor=2),
     "data2_context2_tensor2": MeshConfig(data=2, fsdp=1, context=2, tensor=2),
 }
+# Between them they cut along every axis.
+QUICK_PRODUCTS = ("data2_fsdp4", "fsdp2_context2_tensor2")
 # Plain descent, for Adam divides by the gradient's own size: digits lost in a sum would show as
 # whole steps. Its state is the gradient.
 DESCENT = optax.chain(optax.trace(decay=0.0), optax.scale(-1.0))
@@ -107,21 +109,29 @@ def assert_equals_single(mesh: MeshConfig, devices: int | None = None) -> None:
         np.testing.assert_allclose(flat(ours.trained)[path], after, rtol=3e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", AXES_ALONE)
 def test_an_axis_alone_equals_one_device(axis: str) -> None:
     assert_equals_single(*AXES_ALONE[axis])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mesh", PRODUCTS.values(), ids=PRODUCTS)
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        pytest.param(mesh, id=name, marks=[] if name in QUICK_PRODUCTS else pytest.mark.slow)
+        for name, mesh in PRODUCTS.items()
+    ],
+)
 def test_a_product_equals_one_device(mesh: MeshConfig) -> None:
     assert_equals_single(mesh)
 
 
 @pytest.mark.parametrize(
     "mesh",
-    [MeshConfig(fsdp=8), MeshConfig(fsdp=2, context=2, tensor=2)],
-    ids=["fsdp", "fsdp2_context2_tensor2"],
+    [
+        pytest.param(MeshConfig(fsdp=8), id="fsdp", marks=pytest.mark.slow),
+        pytest.param(MeshConfig(fsdp=2, context=2, tensor=2), id="fsdp2_context2_tensor2"),
+    ],
 )
 def test_no_moment_is_whole_on_a_device_unless_its_parameter_is(mesh: MeshConfig) -> None:
     _, params, _ = inputs()
@@ -160,6 +170,7 @@ def adam_moments(state: TrainState) -> list[Params]:
     return [optax.tree.get(state.opt_state, name) for name in ("mu", "nu")]
 
 
+@pytest.mark.usefixtures("quick_training")
 def test_the_state_comes_out_as_it_went_in_and_a_bucket_compiles_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
