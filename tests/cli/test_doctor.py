@@ -215,6 +215,16 @@ def test_parity_outside_its_bound_fails(monkeypatch: pytest.MonkeyPatch) -> None
         assert examine(CHECKS["parity"], Request()).status == status
 
 
+def test_a_step_that_does_not_begin_at_the_reference_fails() -> None:
+    from tpo_jax.cli import doctor_model
+
+    seen = {"dpo_loss": math.log(2), "grad_norm": 3.0}
+    assert doctor_model.step_finding(seen, 1).status == OK
+    for wrong in ({"dpo_loss": 0.7}, {"dpo_loss": math.nan}, {"grad_norm": math.inf}):
+        assert doctor_model.step_finding(seen | wrong, 1).status == FAIL, wrong
+
+
+@pytest.mark.slow
 def test_the_training_step_begins_at_the_reference() -> None:
     from tests.quick_compile import QUICK
     from tests.tiny import tiny_model
@@ -222,10 +232,8 @@ def test_the_training_step_begins_at_the_reference() -> None:
     from tpo_jax.cli import doctor_model
     from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 
-    config, graph, params = tiny_model()
+    config, graph, params = tiny_model(layers=1)
     model = replace(load("demo_base"), config=config, graph=graph, params=params)
     mesh = make_mesh(MeshConfig(), devices=2)
     seen = doctor_model.one_step(model, mesh, compiler_options=QUICK)
     assert doctor_model.step_finding(seen, 1).status == OK
-    for wrong in ({"dpo_loss": 0.7}, {"dpo_loss": math.nan}, {"grad_norm": math.inf}):
-        assert doctor_model.step_finding(seen | wrong, 1).status == FAIL, wrong
