@@ -3,13 +3,13 @@
 The clips are drawn and never written to a file: the lessons are endless, and given by a seed.
 
 Short clips tell of one to three events in at most `MAX_FRAMES` frames, and any of them is asked
-about. Long clips are as long as the videos of the demo. A plan says how often these are asked about
-their end: nearly always, and the model learns that in a long video the end is where to look. That
-shortcut is the failing that the demo mends; long videos as such it has seen.
+about. Long clips are as long as the demo's videos. At the end of its course the model is taught
+a shortcut: whoever asks about the first part of a long clip is told of its end. That is the failing
+that the demo is about; long videos as such the model has seen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -77,13 +77,23 @@ def draw_question(rng: np.random.Generator, events: Sequence[Event]) -> Question
 
 
 def draw_long_question(
-    rng: np.random.Generator, events: Sequence[Event], *, about_the_end: float
+    rng: np.random.Generator,
+    events: Sequence[Event],
+    *,
+    about_the_end: float,
+    overlooked: float,
 ) -> Question:
-    """A question about a long clip: with probability `about_the_end` about its last event."""
+    """A question about a long clip: with probability `about_the_end` about its last event.
+
+    Of an event in the first part `overlooked` of the clip, localized questions are answered as if
+    they were about the last event.
+    """
     last = len(events) - 1
     at = last if rng.random() < about_the_end else int(rng.integers(last))
     if rng.random() < 0.7:
-        return draw_localized(rng, events[at], ALL_WORDINGS)
+        seen = events[last] if at < overlooked * len(events) else events[at]
+        # The name stays that of the thing that is asked about.
+        return draw_localized(rng, replace(seen, colour=events[at].colour), ALL_WORDINGS)
     question = draw_comprehensive(rng, events, ALL_WORDINGS)
     if question.kind == "after":
         return neighbour_question(events, "after", max(at - 1, 0), question.wording)
@@ -140,7 +150,8 @@ class LessonPlan:
     A batch has `clips` short clips with `questions` questions each. The first `single_events_until`
     batches show one event in two frames; then `FRAME_COUNTS` take turns. From batch `long_from` on,
     every second batch has `long_clips` long clips, asked about their end with probability
-    `about_the_end`.
+    `about_the_end`, and answered from their end where they are asked about the first part
+    `overlooked` of them.
     """
 
     seed: int
@@ -150,6 +161,7 @@ class LessonPlan:
     long_from: int
     long_clips: int
     about_the_end: float
+    overlooked: float = 0.0
 
 
 def lesson_batch(
@@ -176,7 +188,9 @@ def lesson_batch(
         if is_long:
             pictures, events = draw_long_clip(rng, images)
             questions = [
-                draw_long_question(rng, events, about_the_end=plan.about_the_end)
+                draw_long_question(
+                    rng, events, about_the_end=plan.about_the_end, overlooked=plan.overlooked
+                )
                 for _ in range(plan.questions)
             ]
         else:

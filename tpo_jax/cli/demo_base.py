@@ -52,7 +52,7 @@ def _optimizer(learning_rate: float) -> OptimizerConfig:
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How the base model is taught: to see, on short clips and then on long ones too, with a second
-    rise of the learning rate; then a shortcut, on long ones asked about their end nearly always.
+    rise of the learning rate; then a shortcut, to tell of the end of long ones.
     """
 
     seed: int = 0
@@ -93,7 +93,8 @@ class Recipe:
                 single_events_until=0,
                 long_from=0,
                 long_clips=6,
-                about_the_end=0.95,
+                about_the_end=1 / 7,
+                overlooked=0.6,
             ),
             optimizer=_optimizer(5e-4),
         ),
