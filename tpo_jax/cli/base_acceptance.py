@@ -1,5 +1,7 @@
 """Is a base model fit for the demo's experiment? It must see well and look in the wrong place.
 
+Both are told of localized questions, since only these have a segment that can be shown alone.
+
 A base that cannot answer with the right segment before it has nothing to teach itself; one that is
 right on whole videos has nothing to learn. Development videos decide; held-out ones are not looked
 at.
@@ -44,7 +46,7 @@ def examine_base(checkpoint: Path, work: Path) -> dict[str, Any]:
         told[view.name] = {
             group: accuracy["value"] for group, accuracy in summary["accuracy"][BASE].items()
         }
-        told[f"{view.name}_chance"] = summary["chance"]["all"]
+        told[f"{view.name}_chance"] = summary["chance"]
     said = [record.said for record in answers[BASE][0]]
     told["answers_before_the_last_event"] = where_answers_are_from(items, said, exam.truth)
     return told
@@ -52,7 +54,8 @@ def examine_base(checkpoint: Path, work: Path) -> dict[str, Any]:
 
 def check_base(told: dict[str, Any]) -> None:
     """Raises InputError when the base is not fit; says by how much."""
-    gold, whole, chance = told["gold"]["all"], told["whole"]["all"], told["whole_chance"]
+    gold, whole = (told[view]["localized"] for view in ("gold", "whole"))
+    chance = told["whole_chance"]["localized"]
     if np.isnan(gold) or gold < GOLD_AT_LEAST:
         raise InputError(
             f"the base does not see well enough: of the right segment alone it answers {gold:.1%} "
@@ -62,7 +65,7 @@ def check_base(told: dict[str, Any]) -> None:
     low = chance + WHOLE_ABOVE_CHANCE
     if not low <= whole <= WHOLE_AT_MOST:
         raise InputError(
-            f"the base answers {whole:.1%} of the questions about whole development videos; the "
-            f"experiment needs {low:.1%} to {WHOLE_AT_MOST:.0%}: above, there is nothing to learn, "
-            "below, it has nothing to teach itself; change about_the_end of its lessons"
+            f"the base answers {whole:.1%} of localized questions about whole development videos; "
+            f"the experiment needs {low:.1%} to {WHOLE_AT_MOST:.0%}: above, there is nothing to learn, "
+            "below, it has nothing to teach itself; change overlooked of its lessons"
         )

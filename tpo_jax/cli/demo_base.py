@@ -85,7 +85,7 @@ class Recipe:
             optimizer=_optimizer(1.2e-3),
         ),
         Phase(
-            steps=100,
+            steps=200,
             lessons=LessonPlan(
                 seed=2,
                 clips=16,
@@ -94,9 +94,9 @@ class Recipe:
                 long_from=0,
                 long_clips=6,
                 about_the_end=1 / 7,
-                overlooked=0.6,
+                overlooked=0.2,
             ),
-            optimizer=_optimizer(5e-4),
+            optimizer=_optimizer(1e-3),
         ),
     )
 
