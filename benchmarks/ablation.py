@@ -20,7 +20,7 @@ from data_pipelines.artefacts import write_json
 from tpo_jax.api import Answerer, LoadedModel, load
 from tpo_jax.cli.arms import ARMS
 from tpo_jax.cli.config import load_config
-from tpo_jax.cli.demo import keep_compiled
+from tpo_jax.cli.demo import keep_compiled, make_videos
 from tpo_jax.cli.experiment import (
     BASE,
     GOLD,
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"unknown option {unknown}")
     settings = read_settings(load_config(given.config, overrides))
     keep_compiled(settings)
+    make_videos(settings, ("train", given.split))
     arms = given.arms.split(",")
     train_arms(settings, arms)
     exam = open_exam(settings, given.split)

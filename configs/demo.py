@@ -89,13 +89,13 @@ def get_config() -> ConfigDict:
             },
             "train": {
                 "steps": 0,  # 0: as many as `epochs` over the pairs make
-                "epochs": 2,
+                "epochs": 3,
                 "batch_pairs": 8,
                 "accumulate": 1,  # parts of a step's pairs, computed one after another
                 "save_every": 20,
                 "on_nonfinite": "stop",  # or "skip", at most max_skipped steps in a row
                 "max_skipped": 5,
-                "learning_rate": 2e-4,
+                "learning_rate": 3e-4,
                 "part_learning_rates": {},  # {"projector": 1e-4}: parts with a rate of their own
                 "warmup_ratio": 0.1,
                 "weight_decay": 0.0,

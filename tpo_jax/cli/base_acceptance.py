@@ -66,6 +66,6 @@ def check_base(told: dict[str, Any]) -> None:
     if not low <= whole <= WHOLE_AT_MOST:
         raise InputError(
             f"the base answers {whole:.1%} of localized questions about whole development videos; "
-            f"the experiment needs {low:.1%} to {WHOLE_AT_MOST:.0%}: above, there is nothing to learn, "
-            "below, it has nothing to teach itself; change overlooked of its lessons"
+            f"the experiment needs {low:.1%} to {WHOLE_AT_MOST:.0%}: above, there is nothing to "
+            "learn, below, it has nothing to teach itself; change overlooked of its lessons"
         )

@@ -30,6 +30,8 @@ from tpo_jax.cli.settings import RunConfig, read_settings
 from tpo_jax.parallel.mesh import check_batch, make_mesh
 
 SPLITS = ("train", "development", "heldout")  # each with a seed of its own
+# Development videos are for choosing settings: `python -m benchmarks.ablation --split=development`.
+SHOWN = ("train", "heldout")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +77,7 @@ def keep_compiled(settings: RunConfig) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def make_videos(settings: RunConfig, splits: Sequence[str] = SPLITS) -> None:
+def make_videos(settings: RunConfig, splits: Sequence[str] = SHOWN) -> None:
     """Write the videos of splits beside each other, and their truth where only eval looks."""
     root = Path(settings.run_dir)
     for split in splits:
