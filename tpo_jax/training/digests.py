@@ -24,6 +24,7 @@ def write_digests(folder: Path, *, but_not: Sequence[str] = ()) -> None:
 
     Files named in `but_not`, which are still to change, are left out.
     """
+    folder = Path(folder)  # Orbax gives a path of its own kind, which does not look into folders
     left_out = (DIGESTS_FILE, *but_not)
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     paths = [path for path in found if path.name not in left_out]
