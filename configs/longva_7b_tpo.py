@@ -141,6 +141,7 @@ def get_config() -> ConfigDict:
             "export": {
                 "dtype": "bfloat16",  # inferred
             },
+            "arms": {"names": ("sft", "random", "tpo"), "seeds": 3},  # of `tpo demo`
             "synthetic": {
                 "train": 150,  # ours: only `tpo demo` makes these
                 "development": 20,  # ours

@@ -81,7 +81,7 @@ def draw_long_question(
     events: Sequence[Event],
     *,
     about_the_end: float,
-    overlooked: float,
+    overlooked: float = 0.0,
 ) -> Question:
     """A question about a long clip: with probability `about_the_end` about its last event.
 

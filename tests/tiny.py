@@ -10,8 +10,8 @@ from flax import nnx
 from data_pipelines.batches import RowShape, make_row, stack
 from data_pipelines.prompts import Prompt
 from tests.random_params import initial_params
+from tests.small_model import small_model_json
 from tpo_jax.models.checkpoint_config import config_from_json
-from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
 from tpo_jax.preference.logprobs import row_mask
 
@@ -27,7 +27,7 @@ def tiny_model(seed: int = 0, **language: object) -> tuple[VideoLMMConfig, nnx.G
 
 @cache
 def _made(seed: int, **language: object) -> tuple[VideoLMMConfig, nnx.GraphDef, Params]:
-    config = config_from_json(demo_model_json(VOCABULARY))
+    config = config_from_json(small_model_json(VOCABULARY))
     settings = {"width": 32, "mlp_width": 48, "head_width": 8, "layers": 2, "remat": "none"}
     config = replace(
         config,

@@ -3,11 +3,18 @@
 import numpy as np
 
 from benchmarks.tasks.needles import Needle
-from data_pipelines.synthetic import Shown, draw, draw_events, draw_scene, draw_timeline
+from data_pipelines.synthetic import (
+    EVENT_SECONDS,
+    Shown,
+    draw,
+    draw_events,
+    draw_scene,
+    draw_timeline,
+)
 from data_pipelines.synthetic_events import COLOURS, Event, localized_question
 
 NEEDLE_COLOURS = COLOURS[:3]  # the film shows the others only
-KINDS = ("shape", "count")  # one frame shows no motion
+KINDS = ("ceiling", "floor")
 
 
 def demo_haystack(frames: int, seed: int) -> np.ndarray:
@@ -15,8 +22,7 @@ def demo_haystack(frames: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 0])
     scene = draw_scene(rng)
     events: list[Event] = []
-    # An event is 5 seconds long at least, so these fill the film.
-    while 5 * len(events) < frames:
+    while EVENT_SECONDS[0] * len(events) < frames:  # so that they fill the film
         events += [e for e in draw_events(rng, len(COLOURS)) if e.colour not in NEEDLE_COLOURS]
     timeline = draw_timeline(rng, events)
     return np.stack([draw(scene, timeline, float(time)) for time in range(frames)])

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from data_pipelines.prompts import PromptPolicy, make_prompt
 from tests.golden import FAMILIES, golden_folder
 from tests.random_params import random_params
+from tests.small_model import small_model_json
 from tests.torch_rows import our_video_logits
 from tpo_jax.api import ASSETS, load
 from tpo_jax.cli.main import main
@@ -21,7 +22,6 @@ from tpo_jax.interop import keys
 from tpo_jax.interop.reader import read_checkpoint
 from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.checkpoint_config import config_from_json, model_config
-from tpo_jax.models.presets import demo_model_json
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.parallel.rules import VOCABULARY_MULTIPLE
 
@@ -31,7 +31,7 @@ ROWS = 470  # more than the demo's tokenizer has: there is room for <image> and 
 
 def content(**fields: Any) -> dict[str, Any]:
     """config.json of a small model."""
-    return demo_model_json(vocab_rows=ROWS) | {"num_hidden_layers": 2} | fields
+    return small_model_json(vocab_rows=ROWS) | {"num_hidden_layers": 2} | fields
 
 
 def write_source(

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.small_model import small_model_json
 from tpo_jax.cli.main import main
-from tpo_jax.models.presets import demo_model_json
 
 needs_compiler = pytest.mark.skipif(
     find_spec("libtpu") is None, reason="libtpu, which holds the TPU compiler, is not installed"
@@ -32,7 +32,7 @@ SMALL = [
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """config.json of a model of two layers, and nothing else."""
     folder = tmp_path_factory.mktemp("model")
-    content = demo_model_json() | {"num_hidden_layers": 2}
+    content = small_model_json() | {"num_hidden_layers": 2}
     (folder / "config.json").write_text(json.dumps(content))
     return folder
 

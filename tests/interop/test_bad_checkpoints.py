@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.random_params import random_params
+from tests.small_model import small_model_json
 from tpo_jax.errors import InputError
 from tpo_jax.interop.reader import read_checkpoint
 from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.checkpoint_config import config_from_json
-from tpo_jax.models.presets import demo_model_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -23,7 +23,7 @@ INDEX = "model.safetensors.index.json"
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("good")
-    content = demo_model_json(vocab_rows=20)
+    content = small_model_json(vocab_rows=20)
     config = config_from_json(content)
     write_checkpoint(folder, config=config, params=random_params(config), json=content)
     return folder

@@ -12,12 +12,12 @@ from safetensors.numpy import load_file, save_file
 
 from tests.golden import FAMILIES, golden_folder
 from tests.random_params import random_params
+from tests.small_model import small_model_json
 from tpo_jax.errors import InputError
 from tpo_jax.interop import keys
 from tpo_jax.interop.reader import Checkpoint, read_checkpoint
 from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.checkpoint_config import config_from_json
-from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import abstract_model
 
 
@@ -118,7 +118,7 @@ def test_fingerprints_differ_where_a_weight_or_the_config_does(tmp_path: Path) -
 
 
 def demo_checkpoint(folder: Path, **fields) -> Checkpoint:
-    content = demo_model_json() | fields
+    content = small_model_json() | fields
     config = config_from_json(content)
     write_checkpoint(folder, config=config, params=random_params(config), json=content)
     return read_checkpoint(folder)

@@ -14,11 +14,11 @@ from flax import nnx
 
 from tests.quick_compile import QUICK
 from tests.random_params import random_params
+from tests.small_model import small_model_json
 from tpo_jax.api import load
 from tpo_jax.attention import row_layout
 from tpo_jax.interop.writer import write_checkpoint
 from tpo_jax.models.checkpoint_config import config_from_json
-from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMM, abstract_model
 
 torch = pytest.importorskip("torch")
@@ -35,7 +35,7 @@ Tensors = dict[str, Any]
 
 def model_json() -> dict[str, Any]:
     """The demo's make-up, smaller, and with an odd grid of 5 x 5 patches and pixels left over."""
-    content = demo_model_json(vocab_rows=60)
+    content = small_model_json(vocab_rows=60)
     content |= {"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2}
     content |= {"mm_hidden_size": 32, "rope_theta": 1e6}
     content["vision_config"] |= {"hidden_size": 32, "intermediate_size": 48, "image_size": 75}

@@ -15,13 +15,14 @@ from tests.golden import FAMILIES as GOLDEN_FAMILIES
 from tests.golden import golden_folder
 from tests.quick_compile import QUICK
 from tests.random_params import random_params
+from tests.small_model import small_model_json
 from tpo_jax.errors import InputError
 from tpo_jax.models import checkpoint_config, onevision_config, part_configs
 from tpo_jax.models.checkpoint_config import config_from_json, llava_json, model_config
 from tpo_jax.models.config_fields import Fields
 from tpo_jax.models.language import LanguageConfig
 from tpo_jax.models.part_configs import FAMILIES, QWEN2_DEFAULTS
-from tpo_jax.models.presets import PRESETS, demo_model_json, preset_json
+from tpo_jax.models.presets import PRESETS, preset_json
 from tpo_jax.models.video_lmm import VideoLMM, VideoLMMConfig, abstract_model
 from tpo_jax.models.vision import GELUS, VisionConfig
 from tpo_jax.models.visual_tokens import NEWLINES, POOLS, VisualTokensConfig
@@ -79,7 +80,7 @@ def test_two_numbers_of_used_layers_must_agree() -> None:
     config_from_json(LONGVA | {"vision_config": {**tower, "layers_used": 23}})
     with pytest.raises(InputError, match="layers_used is 22, but mm_vision_select_layer means 23"):
         config_from_json(LONGVA | {"vision_config": {**tower, "layers_used": 22}})
-    content = demo_model_json()
+    content = small_model_json()
     content["vision_config"]["layers_used"] = 4
     with pytest.raises(InputError, match="vision_config.layers_used is 4 of num_hidden_layers 3"):
         config_from_json(content)
@@ -131,7 +132,7 @@ def test_pool_and_stride() -> None:
 
 
 def test_a_newline_that_is_not_used_is_kept_and_gets_no_gradient() -> None:
-    content = demo_model_json(vocab_rows=20) | {"mm_newline_position": "no_token"}
+    content = small_model_json(vocab_rows=20) | {"mm_newline_position": "no_token"}
     content |= {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
     config = config_from_json(content)
     graph, shapes = abstract_model(config)

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from tests.small_model import small_model_json
 from tpo_jax.models import video_lmm
 from tpo_jax.models.checkpoint_config import config_from_json
-from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model, init_params
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.parallel.rules import param_shardings, path_of, spec_for
@@ -22,7 +22,7 @@ VOCABULARY, PADDING = 96, 8
 @cache
 def config() -> VideoLMMConfig:
     """A small model with a padded vocabulary."""
-    content = demo_model_json(VOCABULARY)
+    content = small_model_json(VOCABULARY)
     content |= {"hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": 1}
     content |= {"mm_hidden_size": 16}
     content["vision_config"] |= {"hidden_size": 16, "intermediate_size": 24}

@@ -14,10 +14,10 @@ from data_pipelines.batches import RowShape, make_row, prompt_row, stack
 from data_pipelines.prompts import Prompt
 from tests.quick_compile import QUICK
 from tests.random_params import random_params
+from tests.small_model import small_model_json
 from tpo_jax.attention import PAD_BRANCH, Layout, attend, row_layout
 from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.language import empty_cache
-from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMM, VideoLMMConfig, abstract_model
 from tpo_jax.models.vision import VisionConfig
 from tpo_jax.models.visual_tokens import (
@@ -155,7 +155,7 @@ def test_newlines_stand_where_they_belong(newline: str, frame: list[str], end: l
 
 @cache
 def tiny() -> tuple[VideoLMMConfig, Any, Params]:
-    content = demo_model_json(vocab_rows=VOCAB)
+    content = small_model_json(vocab_rows=VOCAB)
     content |= {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     content |= {"mm_hidden_size": 16}
     content["vision_config"] |= {"hidden_size": 16, "intermediate_size": 24, "image_size": 28}

@@ -77,6 +77,7 @@ def test_a_preset_can_be_changed_without_changing_it_for_others() -> None:
 def test_the_demo_model() -> None:
     config = config_from_json(demo_model_json(vocab_rows=77))
     assert config.language.vocab_rows == 77
-    assert config.tokens_per_frame == 2 * 3
+    assert config.tokens_per_frame == 1 + 1  # and its newline
+    assert config.language.tied_embeddings
     assert config.vision.layers_used == 3
     assert count(abstract_model(config_from_json(demo_model_json()))[1]) < 3_000_000

@@ -17,6 +17,7 @@ from flax import nnx
 
 from data_pipelines.batches import prompt_row
 from data_pipelines.prompts import Prompt
+from tests.small_model import small_model_json
 from tests.torch_weights import params_of
 from tpo_jax.attention import row_layout
 from tpo_jax.generation.engine import Ask, Engine
@@ -24,7 +25,6 @@ from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.interop import keys
 from tpo_jax.models.checkpoint_config import config_from_json
 from tpo_jax.models.language import LanguageConfig
-from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model
 
 torch = pytest.importorskip("torch")
@@ -61,7 +61,7 @@ class Both:
         self.torch = transformers.LlamaForCausalLM.from_pretrained(
             folder, gguf_file=FILE, dtype=torch.float32, attn_implementation="eager"
         ).eval()
-        theirs, demo = self.torch.config, config_from_json(demo_model_json())
+        theirs, demo = self.torch.config, config_from_json(small_model_json())
         self.config = VideoLMMConfig(
             vision=demo.vision,
             visual_tokens=demo.visual_tokens,

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import Mesh
 
+from tests.small_model import small_model_json
 from tests.tiny import random_batch
 from tpo_jax.errors import InputError
 from tpo_jax.models.checkpoint_config import config_from_json
-from tpo_jax.models.presets import PRESETS, demo_model_json, preset_json
+from tpo_jax.models.presets import PRESETS, preset_json
 from tpo_jax.models.video_lmm import VideoLMMConfig, abstract_model
 from tpo_jax.parallel.mesh import (
     ROW_ARRAYS,
@@ -86,7 +87,7 @@ def test_under_two_percent_is_copied_on_8_devices(name: str, mesh: MeshConfig) -
 
 @pytest.mark.parametrize("name", ["demo", *PRESETS])
 def test_every_parameter_has_exactly_one_rule(name: str) -> None:
-    config = config_from_json(demo_model_json(96)) if name == "demo" else preset(name)
+    config = config_from_json(small_model_json(96)) if name == "demo" else preset(name)
     _, shapes = abstract_model(config)
     param_shardings(make_mesh(MeshConfig(), devices=1), shapes)
 
@@ -94,7 +95,7 @@ def test_every_parameter_has_exactly_one_rule(name: str) -> None:
 def test_moments_lie_as_their_parameters_even_under_the_name_of_a_part() -> None:
     """As `optax.partition` keeps them: the name of the part is in the path twice."""
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2))
-    _, params = abstract_model(config_from_json(demo_model_json(96)))
+    _, params = abstract_model(config_from_json(small_model_json(96)))
     found = param_shardings(mesh, {"states": {"language": {"mu": {"newline": params["newline"]}}}})
     assert found["states"]["language"]["mu"]["newline"].spec == spec_for("newline")
     found = param_shardings(mesh, {"vision": {"mu": {"language": params["language"]}}})
@@ -108,7 +109,7 @@ def test_a_parameter_without_a_rule_is_an_error() -> None:
 
 
 def test_a_mesh_that_does_not_divide_is_a_sentence() -> None:
-    demo = config_from_json(demo_model_json(96))
+    demo = config_from_json(small_model_json(96))
     _, params = abstract_model(replace(demo, language=replace(demo.language, width=36)))
     with pytest.raises(InputError, match=r"36 does not divide over fsdp\*context=8.*mesh.context"):
         param_shardings(make_mesh(MeshConfig(fsdp=4, context=2)), params)
@@ -138,7 +139,7 @@ def test_heads_are_not_cut() -> None:
     ):
         with pytest.raises(InputError, match=named):
             check_heads(preset(name), make_mesh(MeshConfig(tensor=tensor)))
-    demo = config_from_json(demo_model_json(96))
+    demo = config_from_json(small_model_json(96))
     with pytest.raises(InputError, match="the 2 key heads of the decoder"):
         check_heads(demo, make_mesh(MeshConfig(tensor=4)))
     wide = replace(demo, language=replace(demo.language, heads=8, kv_heads=8))
@@ -147,7 +148,7 @@ def test_heads_are_not_cut() -> None:
 
 
 def test_a_batch_lies_over_rows_tokens_and_frames() -> None:
-    config = config_from_json(demo_model_json(96))
+    config = config_from_json(small_model_json(96))
     batch = random_batch(config, 0, rows=4, frames=4)
     mesh = make_mesh(MeshConfig(data=2, fsdp=1, context=2, tensor=2))
     for name, array in place_batch(mesh, batch).items():
