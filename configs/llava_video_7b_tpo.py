@@ -142,12 +142,12 @@ def get_config() -> ConfigDict:
             "export": {
                 "dtype": "bfloat16",  # inferred
             },
-            "arms": {"names": ("sft", "random", "tpo"), "seeds": 3},  # of `tpo demo`
+            "arms": {"names": ("sft", "random", "tpo"), "seeds": 3},  # ours: of `tpo demo`
             "synthetic": {
                 "train": 150,  # ours: only `tpo demo` makes these
                 "development": 20,  # ours
                 "heldout": 60,  # ours
-                "events": (4, 7),  # ours
+                "events": (6, 8),  # ours
             },
         }
     )

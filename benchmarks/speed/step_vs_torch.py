@@ -49,8 +49,10 @@ def model_json(arguments: argparse.Namespace) -> dict[str, Any]:
         "num_attention_heads": arguments.width // 64,
         "num_key_value_heads": arguments.width // 128,
         "mm_hidden_size": 128,
+        "tie_word_embeddings": False,
     }
     made["vision_config"] |= {
+        "patch_size": 14,
         "image_size": arguments.image,
         "hidden_size": 128,
         "intermediate_size": 384,

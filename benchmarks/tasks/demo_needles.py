@@ -23,7 +23,8 @@ def demo_haystack(frames: int, seed: int) -> np.ndarray:
     scene = draw_scene(rng)
     events: list[Event] = []
     while EVENT_SECONDS[0] * len(events) < frames:  # so that they fill the film
-        events += [e for e in draw_events(rng, len(COLOURS)) if e.colour not in NEEDLE_COLOURS]
+        drawn = draw_events(rng, len(COLOURS))
+        events += [e for e in drawn if not {e.colour, e.ceiling, e.floor} & set(NEEDLE_COLOURS)]
     timeline = draw_timeline(rng, events)
     return np.stack([draw(scene, timeline, float(time)) for time in range(frames)])
 

@@ -39,14 +39,14 @@ def store(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Pa
 @pytest.fixture(scope="module")
 def pairs(store: FrameStore) -> list[Pair]:
     """Thirteen: answers of three lengths, unevenly many."""
-    lengths = [1, 1, 5, 1, 1, 5, 1, 12, 1, 1, 5, 1, 1]
+    lengths = [1, 1, 5, 1, 1, 5, 1, 16, 1, 1, 5, 1, 1]
     return [
         replace(
             PAIR,
             id=f"pair{number}",
             video_id=store.videos[0],
             question="What comes after the crosses?",
-            chosen="The moons move left. " * length,
+            chosen="Blue thing below red. " * length,
             rejected="Blue.",
         )
         for number, length in enumerate(lengths)
