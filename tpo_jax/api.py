@@ -2,7 +2,7 @@
 
 from tpo_jax.api import load, ask
 model = load("demo_base")
-print(ask(model, "clip.mp4", "What comes first in the video?"))
+print(ask(model, "clip.mp4", "Describe what is shown."))
 """
 
 import hashlib
