@@ -147,5 +147,7 @@ def read_results(folder: Path) -> dict[str, TaskResult]:
 def write_summary(folder: Path) -> dict[str, Any]:
     """Writes result.json: settings and scores of all tasks in a folder. Returns its content."""
     content = {name: dict(result.manifest) for name, result in read_results(folder).items()}
-    write_json(folder / SUMMARY_FILE, content)
+    path = folder / SUMMARY_FILE
+    if not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(content)):
+        write_json(path, content)
     return content

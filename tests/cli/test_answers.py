@@ -87,7 +87,9 @@ def test_sft_learns_plain_answers_without_a_reference(trained: Path) -> None:
         assert line["loss"] == line["sft_loss"]
         assert not {"dpo_loss", "reward_margin", "logprob_rejected"} & line.keys()
     # Eight rows a step of four answers: every step sees them all, and the next knows them better.
-    losses = [line["loss"] for line in metrics]
+    # Not so the second: the rate of the first step is zero.
+    assert metrics[0]["learning_rate"] == 0
+    losses = [line["loss"] for line in metrics[1:]]
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.9 * losses[0]
 
 

@@ -98,7 +98,7 @@ def test_all_arms_of_a_seed_take_the_same_steps_over_the_same_frames(
         trained = [own for stage, own in done if stage == "train_policy"]
         assert len(trained) == len(ARMS)
         # Two epochs over the seed's pairs, 16 or 12, in fours; of all its pairs, in every arm.
-        assert {own.train.steps for own in trained} == {steps or (8, 6)[seed]}
+        assert {own.train.steps for own in trained} == {steps or (12, 9)[seed]}
         assert {own.folder("frames") for own in trained} == {run / "frames"}
         assert {own.seed for own in trained} == {10 + seed}
         kept = {"run_dir", "frames_dir", "seed", "loss", "train"}

@@ -86,7 +86,8 @@ def test_the_demo_leaves_numbers_and_a_page(finished: Path) -> None:
     assert "<script" not in page
     assert not re.search(r"(src|href)=.https?:", page)  # nothing is loaded from outside
     seconds = json.loads((finished / "seconds.json").read_text())
-    assert list(seconds) == ["videos", "frames", "curate", "arms", "eval", "export", "report"]
+    stages = ["videos", "frames", "curate", "arms", "eval", "export", "needle", "report"]
+    assert list(seconds) == stages
 
 
 def test_the_splits_share_no_video_and_no_thing_that_is_held_out(finished: Path) -> None:

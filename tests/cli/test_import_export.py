@@ -26,7 +26,7 @@ from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.parallel.rules import VOCABULARY_MULTIPLE
 
 TOKENIZER = ASSETS / "demo_base" / "tokenizer.json"
-ROWS = 470  # more than the demo's tokenizer has: there is room for <image> and <video>
+ROWS = 540  # more than the demo's tokenizer has: there is room for <image> and <video>
 
 
 def content(**fields: Any) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def find_fault(folder: Path) -> str | None:
 
     Sizes come first: a file that was cut short is found before gigabytes are read.
     """
+    folder = Path(folder)
     path = folder / DIGESTS_FILE
     try:
         files = json.loads(path.read_text("utf-8"))["files"]
