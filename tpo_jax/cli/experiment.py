@@ -4,6 +4,7 @@ A `View` is a way of asking: so many frames, or the segment alone, or something 
 models of all arms said in a view is one artefact, RUN_DIR/eval/SPLIT/VIEW, a file a model.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,9 +131,9 @@ def train_arms(settings: RunConfig, names: Sequence[str] | None = None) -> None:
         find_arm(name)
     for seed in range(settings.arms.seeds):
         for name in names or settings.arms.names:
-            with stage_progress(f"arm {name}, seed {seed}", 1) as update:
-                train_arm(settings, name, seed)
-                update(1)
+            # A line and no bar: reference and training have bars of their own.
+            print(f"arm {name}, seed {seed}", file=sys.stderr)
+            train_arm(settings, name, seed)
 
 
 def models_of(settings: RunConfig, arm: str) -> dict[str, RunConfig]:

@@ -43,7 +43,6 @@ FRAMES = (8, 16, 32, 48, 64)
 DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 LENGTH_EDGES = (0, 36, 42, 48, 100)  # seconds
 NAMES = {BASE: "base"} | {name: arm.told for name, arm in ARMS.items()}
-MAIN = ("sft", "random", "tpo")
 # Differences that are told: the method less the base and its controls; a control less the base.
 AGAINST = (("tpo", "base"), ("tpo", "sft"), ("tpo", "random"), ("tpo", "dpo"), ("sft", "base"))
 
