@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.counterfactual import VIEWS, can_be_asked, positions_seen
-from benchmarks.runner import Record, read_records, run_task, summarise
+from benchmarks.runner import Record, read_records, summarise
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.synthetic import questions
 from data_pipelines.artefacts import (
@@ -27,13 +27,19 @@ from data_pipelines.pairs import train_frames
 from data_pipelines.synthetic import read_truth
 from tpo_jax.api import LoadedModel, load
 from tpo_jax.cli import eval_needle, eval_options
-from tpo_jax.cli.answering import make_answerer
 from tpo_jax.cli.eval_benchmarks import is_asked, run_benchmarks
-from tpo_jax.cli.experiment import BASE, TAKEN, WHOLE, ask_arms, is_experiment, open_exam
+from tpo_jax.cli.experiment import (
+    BASE,
+    TAKEN,
+    WHOLE,
+    ask_arms,
+    ask_items,
+    is_experiment,
+    open_exam,
+)
 from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.export import load_policy
 from tpo_jax.cli.frames import store_videos
-from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
 
 
@@ -194,26 +200,13 @@ def _ask(
     record: Path,
     view: str | None = None,
 ) -> list[Record]:
-    store, items = what.store, what.items
-    ids = {name: video for video in store.videos for name in store.info(video).names}
+    store = what.store
 
-    def frames_of(item: Item) -> tuple[str, np.ndarray]:
-        if item.video not in ids:
-            raise InputError(
-                f"{settings.eval.videos}: has no video {item.video}, which the truth names"
-            )
-        times_F = store.info(ids[item.video]).times_F
+    def positions_of(item: Item, times_F: np.ndarray) -> np.ndarray:
         positions = train_frames(len(times_F), settings.eval.frames)
         if view is not None:
             positions = positions_seen(item, view, positions, times_F, settings.eval.seed)
-        return ids[item.video], positions
+        return positions
 
-    videos = len({item.video for item in items})
-    with stage_progress(f"eval {label}" + (f", {view}" if view else ""), videos) as update:
-        return run_task(
-            items,
-            make_answerer(settings, model, store),
-            frames_of,
-            record,
-            lambda done, total, detail: update(done, detail),
-        )
+    title = f"eval {label}" + (f", {view}" if view else "")
+    return ask_items(settings, title, model, store, what.items, positions_of, record)

@@ -5,7 +5,7 @@ models of all arms said in a view is one artefact, RUN_DIR/eval/SPLIT/VIEW, a fi
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -202,21 +202,46 @@ def _ask(
     items: Sequence[Item],
     record: Path,
 ) -> None:
-    store = exam.store
-    ids = {name: video for video in store.videos for name in store.info(video).names}
-
-    def frames_of(item: Item) -> tuple[str, np.ndarray]:
-        times_F = store.info(ids[item.video]).times_F
+    def positions_of(item: Item, times_F: np.ndarray) -> np.ndarray:
         if view.gold:
-            return ids[item.video], segment_positions(item, times_F, MAX_FRAMES)
+            return segment_positions(item, times_F, MAX_FRAMES)
         positions = train_frames(len(times_F), view.frames or settings.eval.frames)
         if view.taken:
             positions = positions_seen(item, view.taken, positions, times_F, settings.eval.seed)
-        return ids[item.video], positions
+        return positions
 
-    videos = len({item.video for item in items})
-    with stage_progress(f"eval {exam.split}, {view.name}: {label}", videos) as update:
-        run_task(
+    title = f"eval {exam.split}, {view.name}: {label}"
+    ask_items(settings, title, model, exam.store, items, positions_of, record)
+
+
+def ask_items(
+    settings: RunConfig,
+    title: str,
+    model: LoadedModel,
+    store: FrameStore,
+    items: Sequence[Item],
+    positions_of: Callable[[Item, np.ndarray], np.ndarray],
+    record: Path,
+) -> list[Record]:
+    """Ask a model about the videos of a store, with a bar of this title.
+
+    Args:
+      settings: how it is asked.
+      positions_of: (item, seconds of the stored frames) -> positions of those that are shown.
+      record: lines of what it said, appended to.
+
+    Raises:
+      InputError: the store lacks a video.
+    """
+    ids = {name: video for video in store.videos for name in store.info(video).names}
+
+    def frames_of(item: Item) -> tuple[str, np.ndarray]:
+        if item.video not in ids:
+            raise InputError(f"{store.path}: has no video {item.video}, which the truth names")
+        return ids[item.video], positions_of(item, store.info(ids[item.video]).times_F)
+
+    with stage_progress(title, len({item.video for item in items})) as update:
+        return run_task(
             items,
             make_answerer(settings, model, store),
             frames_of,
