@@ -49,6 +49,19 @@ def _optimizer(learning_rate: float) -> OptimizerConfig:
     )
 
 
+LESSONS = LessonPlan(
+    seed=0,
+    clips=16,
+    questions=5,
+    single_events_until=120,
+    long_from=350,
+    long_clips=6,
+    about_the_end=1 / 7,  # any of the six to eight events
+)
+LONG_LESSONS = replace(LESSONS, seed=1, single_events_until=0, long_from=0)
+SHORTCUT = replace(LONG_LESSONS, seed=2, overlooked=0.2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How the base model is taught: to see, on short clips and then on long ones too, with a second
@@ -58,46 +71,9 @@ class Recipe:
     seed: int = 0
     vocabulary: int = 512
     phases: tuple[Phase, ...] = (
-        Phase(
-            steps=900,
-            lessons=LessonPlan(
-                seed=0,
-                clips=16,
-                questions=5,
-                single_events_until=120,
-                long_from=350,
-                long_clips=6,
-                about_the_end=1 / 7,
-            ),
-            optimizer=_optimizer(1.5e-3),
-        ),
-        Phase(
-            steps=750,
-            lessons=LessonPlan(
-                seed=1,
-                clips=16,
-                questions=5,
-                single_events_until=0,
-                long_from=0,
-                long_clips=6,
-                about_the_end=1 / 7,
-            ),
-            optimizer=_optimizer(1.2e-3),
-        ),
-        Phase(
-            steps=200,
-            lessons=LessonPlan(
-                seed=2,
-                clips=16,
-                questions=5,
-                single_events_until=0,
-                long_from=0,
-                long_clips=6,
-                about_the_end=1 / 7,
-                overlooked=0.2,
-            ),
-            optimizer=_optimizer(1e-3),
-        ),
+        Phase(steps=900, lessons=LESSONS, optimizer=_optimizer(1.5e-3)),
+        Phase(steps=750, lessons=LONG_LESSONS, optimizer=_optimizer(1.2e-3)),
+        Phase(steps=200, lessons=SHORTCUT, optimizer=_optimizer(1e-3)),
     )
 
 
