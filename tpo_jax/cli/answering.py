@@ -1,6 +1,7 @@
 """A model made ready to answer about a store's videos, as the config says."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jax.sharding import Mesh
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float
 from data_pipelines.answering import Answer, Request
 from data_pipelines.frames import FrameStore
 from tpo_jax.api import Answerer, LoadedModel
+from tpo_jax.cli.eval_videos import VideoFiles
 from tpo_jax.cli.settings import RunConfig
 from tpo_jax.parallel.mesh import make_mesh
 from tpo_jax.parallel.rules import SHARDS
@@ -48,6 +50,27 @@ class StoreAnswerer:
         return seen[video_id]
 
 
+NO_FRAMES = np.zeros((0, 1, 1, 3), np.uint8)
+
+
+class ShownFrames:
+    """Asks once about each video; only frames that some request shows are read and encoded."""
+
+    def __init__(self, model: LoadedModel, answerer: Answerer, store: FrameStore | VideoFiles):
+        self.name = f"{model.folder.name}@{model.fingerprint}"
+        self._answerer = answerer
+        self._store = store
+
+    def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
+        """An answer for each request, in order."""
+        info = self._store.info(video_id)
+        shown = np.unique(np.concatenate([one.positions for one in requests]))
+        moved = [replace(one, positions=np.searchsorted(shown, one.positions)) for one in requests]
+        times_F = self._answerer.told_times(info)[shown]
+        frames_FHWC = self._store.frames(video_id, shown) if len(shown) else NO_FRAMES
+        return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, moved)
+
+
 def answering_mesh(settings: RunConfig) -> Mesh | None:
     """The config's mesh where it splits the model; None where one device holds all of it.
 
@@ -65,12 +88,22 @@ def make_answerer(
     mesh: Mesh | None = None,
     keep: int = 1,
 ) -> StoreAnswerer:
-    """Curation and eval ask through the same one, so they prompt and sample alike.
+    """For curation, which asks several times about a video.
 
     With a mesh, the model must have been loaded onto it. The visual tokens of the last `keep`
     videos are kept.
     """
-    answerer = Answerer(
+    return StoreAnswerer(model, _answerer(settings, model, mesh), store, keep=keep)
+
+
+def make_examiner(settings: RunConfig, model: LoadedModel, store: FrameStore) -> ShownFrames:
+    """For eval, which asks all that it asks about a video at once."""
+    return ShownFrames(model, _answerer(settings, model), store)
+
+
+def _answerer(settings: RunConfig, model: LoadedModel, mesh: Mesh | None = None) -> Answerer:
+    """Curation and eval ask through alike ones, so they prompt and sample alike."""
+    return Answerer(
         model,
         prompts=settings.prompts,
         sampling=settings.sampling,
@@ -78,4 +111,3 @@ def make_answerer(
         seed=settings.seed,
         mesh=mesh,
     )
-    return StoreAnswerer(model, answerer, store, keep=keep)

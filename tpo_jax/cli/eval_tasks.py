@@ -3,12 +3,11 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
@@ -20,14 +19,13 @@ from benchmarks.task_run import Part, Question, Said, ask_questions, read_answer
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.registry import find_task
 from benchmarks.tasks.task import Task, count_warning, score_all
-from data_pipelines.answering import Answer, Request
 from data_pipelines.artefacts import building, check_unfinished, fingerprint
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.prompts import PromptPolicy
 from tpo_jax import __version__
 from tpo_jax.api import Answerer, LoadedModel
-from tpo_jax.cli.answering import answering_mesh
+from tpo_jax.cli.answering import ShownFrames, answering_mesh
 from tpo_jax.cli.eval_frames import (
     Decoding,
     Frames,
@@ -209,7 +207,7 @@ def evaluate_task(
 
 
 def _ask(
-    questions: Sequence[Question], model: "ShownFrames", folder: Path, part: Part, task: Task
+    questions: Sequence[Question], model: ShownFrames, folder: Path, part: Part, task: Task
 ) -> None:
     shouted: set[str] = set()
     options = _has_options([question.item for question in questions])
@@ -247,27 +245,6 @@ def _made_with(began: float) -> dict[str, Any]:
 def stored_dtype(model: LoadedModel) -> str:
     """What the checkpoint is stored in; bfloat16 also for float16, whose range is too small."""
     return "float32" if model.json.get("torch_dtype") == "float32" else "bfloat16"
-
-
-NO_FRAMES = np.zeros((0, 1, 1, 3), np.uint8)
-
-
-class ShownFrames:
-    """Asks about a store's videos; only frames that some request shows are read and encoded."""
-
-    def __init__(self, model: LoadedModel, answerer: Answerer, store: Frames):
-        self.name = f"{model.folder.name}@{model.fingerprint}"
-        self._answerer = answerer
-        self._store = store
-
-    def answer(self, video_id: str, requests: Sequence[Request]) -> list[Answer]:
-        """An answer for each request, in order."""
-        info = self._store.info(video_id)
-        shown = np.unique(np.concatenate([one.positions for one in requests]))
-        moved = [replace(one, positions=np.searchsorted(shown, one.positions)) for one in requests]
-        times_F = self._answerer.told_times(info)[shown]
-        frames_FHWC = self._store.frames(video_id, shown) if len(shown) else NO_FRAMES
-        return self._answerer.answer_frames(frames_FHWC, times_F, info.duration, moved)
 
 
 def tell(results: Mapping[str, Mapping[str, Any]]) -> None:

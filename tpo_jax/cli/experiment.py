@@ -30,7 +30,7 @@ from data_pipelines.pairs import train_frames
 from data_pipelines.synthetic import Shown, read_truth
 from data_pipelines.synthetic_events import ALL_WORDINGS, SEEN_WORDINGS
 from tpo_jax.api import LoadedModel, load
-from tpo_jax.cli.answering import make_answerer
+from tpo_jax.cli.answering import make_examiner
 from tpo_jax.cli.arms import arm_settings, find_arm, train_arm
 from tpo_jax.cli.export import load_policy
 from tpo_jax.cli.frames import store_videos
@@ -243,7 +243,7 @@ def ask_items(
     with stage_progress(title, len({item.video for item in items})) as update:
         return run_task(
             items,
-            make_answerer(settings, model, store),
+            make_examiner(settings, model, store),
             frames_of,
             record,
             lambda done, total, detail: update(done, detail),
