@@ -46,7 +46,8 @@ def audit_pairs(
     answered = [entry for entry in dropped if entry["chosen"] and entry["rejected"]]
     left = [*pairs, *answered]
     stages: list[dict[str, Any]] = [{"after": "asked"} | asdict(_audit(left, truth))]
-    for name in FILTERS:
+    others = sorted({entry["filter"] for entry in answered} - set(FILTERS))
+    for name in (*FILTERS, *others):
         going = {entry["id"] for entry in answered if entry["filter"] == name}
         if going:
             left = [entry for entry in left if entry["id"] not in going]
