@@ -181,7 +181,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_summary(
         codes.append(run_demo(folder))
     views = [f"eval heldout, {view}" for view in ("whole", "gold", "removed")]
     assert sorted(stopped) == sorted(
-        ["videos:", "frames", "curate", "train", "arm", "reference", *views, "export"]
+        ["videos:", "frames", "curate", "train", "reference", *views, "export"]
     )
     assert codes == [130] * len(stopped) + [0]
     assert (folder / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
