@@ -1,0 +1,94 @@
+"""The ways through the docs, walked on the demo's tiny model: each command as it is written there.
+
+Names that stand for the reader's own (buckets, folders, a config) are put in; `SMALL` makes the
+work small. Commands that need a TPU's compiler, the network or published data are left out by name.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.synthetic import write_videos
+from tests.test_docs_commands import ROOT, calls, commands
+from tpo_jax.api import ASSETS
+from tpo_jax.cli.main import VERBS, main
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+    "curate.pairs": 8,
+    "curate.comprehensive_per_video": 2,
+    "train.epochs": 1,
+    "train.steps": 2,
+    "train.batch_pairs": 8,
+    "train.accumulate": 1,
+    "workers": 1,
+}
+PAIRS_OF_OTHERS = """[{"id": "one", "video": "some.mp4", "prompt": "What comes first?",
+  "chosen": "Red thing.", "rejected": "Blue thing."}]"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with a few videos and, under its published name, a model."""
+    monkeypatch.chdir(tmp_path)
+    write_videos(tmp_path / "videos", tmp_path / "truth.json", count=4, events=(6, 6), seed=5)
+    shutil.copy(tmp_path / "videos" / "videos_0000.mp4", tmp_path / "videos" / "some.mp4")
+    shutil.copytree(ASSETS / "demo_base", tmp_path / "LLaVA-Video-7B-Qwen2")
+    return tmp_path
+
+
+def written(page: str, heading: str) -> tuple[str, list[list[str]]]:
+    """A section of a page, and the words of every indented `tpo` command in it."""
+    text = (ROOT / page).read_text("utf-8")
+    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+    lines = [line for line in commands(section) if line.startswith("    ")]
+    return section, [call for line in lines for call in calls(line)]
+
+
+def walk(found: Sequence[Sequence[str]], names: Mapping[str, str], more: Sequence[str]) -> None:
+    """Run the commands, one after another, with names put in and options added to config verbs."""
+    for words in found:
+        for name, own in names.items():
+            words = [word.replace(name, own) for word in words]
+        words = [*words, *(more if VERBS[words[0]].takes_config else ())]
+        assert main(words) == 0, words
+
+
+def test_your_own_videos(place: Path) -> None:
+    section, found = written("README.md", "Your own videos")
+    verbs = "frames frames curate curate reference train export ask ask pairs pairs train".split()
+    assert [words[0] for words in found] == verbs
+    more = [f"--config.{key}={value}" for key, value in SMALL.items()]
+    walk(found[:9], {}, more)
+    (place / "theirs.json").write_text(PAIRS_OF_OTHERS)
+    (place / "bad_ids.txt").write_text("")
+    walk(found[9:11], {}, [])
+    # "after tpo reference with the same"; a finished run is not trained again with other pairs.
+    (mixture,) = [word for word in found[11] if "mixture" in word]
+    again = [mixture, "--config.run_dir=runs/again", "--config.frames_dir=runs/mine/frames", *more]
+    walk([["reference", "--config=own_videos"], found[11]], {}, again)
+    assert (place / "runs/again/train/manifest.json").exists()
+    assert (place / "look.html").exists()
+    assert "runs/mine/curation.html" in section and (place / "runs/mine/curation.html").exists()
+
+
+def test_a_7b_on_one_host(place: Path) -> None:
+    section, found = written("docs/tpu_pods.md", "A 7B on one host with eight chips")
+    verbs = "import doctor frames frames curate curate reference train export".split()
+    assert [words[0] for words in found] == verbs
+    bucket = place / "bucket"
+    (place / "runs").mkdir()
+    config = re.search(r"cat > MINE.py <<'END'\n(.*?)\n    END", section, re.S)
+    assert config is not None
+    body = re.sub(r"^    ", "", config[1], flags=re.M).replace("llava_video_7b_tpo", "own_videos")
+    small = "".join(f"    config.{key} = {value}\n" for key, value in SMALL.items())
+    body = body.replace("    return config", small + "    return config")
+    shutil.copytree(place / "videos", bucket / "videos")
+    (place / "MINE.py").write_text(body.replace("gs://BUCKET", str(bucket)))
+    walk(found, {"gs://BUCKET": str(bucket)}, [])
+    assert (bucket / "models/mine/model.safetensors").exists()
+    assert (place / "runs/mine/train/manifest.json").exists()
