@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tpo_jax.api import ask, load
     from tpo_jax.models.video_lmm import VideoLMM
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["InputError", "VideoLMM", "__version__", "ask", "load"]
 
 _HOME = {

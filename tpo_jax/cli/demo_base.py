@@ -59,7 +59,7 @@ LESSONS = LessonPlan(
     about_the_end=1 / 7,  # any of the six to eight events
 )
 LONG_LESSONS = replace(LESSONS, seed=1, single_events_until=0, long_from=0)
-SHORTCUT = replace(LONG_LESSONS, seed=2, overlooked=0.2)
+SHORTCUT = replace(LONG_LESSONS, seed=2, overlooked=0.4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,8 @@ class Recipe:
     vocabulary: int = 512
     phases: tuple[Phase, ...] = (
         Phase(steps=900, lessons=LESSONS, optimizer=_optimizer(1.5e-3)),
-        Phase(steps=750, lessons=LONG_LESSONS, optimizer=_optimizer(1.2e-3)),
-        Phase(steps=200, lessons=SHORTCUT, optimizer=_optimizer(1e-3)),
+        Phase(steps=1600, lessons=LONG_LESSONS, optimizer=_optimizer(1.2e-3)),
+        Phase(steps=400, lessons=SHORTCUT, optimizer=_optimizer(1.2e-3)),
     )
 
 
