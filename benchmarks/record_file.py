@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 
 
 def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -29,7 +30,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            found.append(json.loads(line))
+            found.append(parse_json(line))
         except ValueError as error:
             raise damaged(path, number) from error
     return found

@@ -5,7 +5,6 @@ supervised fine-tuning learns from.
 """
 
 import difflib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from data_pipelines.artefacts import (
 )
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
+from data_pipelines.json_text import parse_json
 from data_pipelines.pairs import Granularity, Pair, write_pairs
 from data_pipelines.video_names import VideoNames
 
@@ -85,8 +85,8 @@ def keep_answers(pairs: Sequence[Pair], out: Path, made_from: dict[str, Any]) ->
 def _read_line(line: str, where: str) -> dict[str, str]:
     """The three texts of a line."""
     try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
+        entry = parse_json(line)
+    except ValueError as error:
         raise InputError(f"{where}: not JSON ({error}); a line is {EXAMPLE}") from error
     if not isinstance(entry, dict):
         raise InputError(f"{where}: not a JSON object; a line is {EXAMPLE}")

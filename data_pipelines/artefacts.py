@@ -12,10 +12,12 @@ from typing import Any
 from etils import epath
 
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 
 FORMAT_VERSION: int = 1
 MANIFEST_NAME = "manifest.json"
 UNFINISHED_NAME = "UNFINISHED"
+HEAD = ("kind", "format", "fingerprint", "made_from", "content")  # of a manifest
 
 
 def fingerprint(made_from: Mapping[str, Any]) -> str:
@@ -136,7 +138,8 @@ def write_manifest(
         "fingerprint": fingerprint(made_from),
         "made_from": dict(made_from),
     }
-    write_json(epath.Path(folder) / MANIFEST_NAME, head | content)
+    told = json.loads(json.dumps(content))  # as it is read back
+    write_json(epath.Path(folder) / MANIFEST_NAME, head | {"content": fingerprint(told)} | content)
 
 
 def read_manifest(folder: epath.PathLike, kind: str) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def read_manifest(folder: epath.PathLike, kind: str) -> dict[str, Any]:
     folder = epath.Path(folder)
     path = folder / MANIFEST_NAME
     try:
-        manifest = json.loads(path.read_text())
+        manifest = parse_json(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         partial = folder.with_name(folder.name + ".partial")
         mend = (
@@ -163,14 +166,28 @@ def read_manifest(folder: epath.PathLike, kind: str) -> dict[str, Any]:
         raise InputError(f"{path}: not a manifest; make the artefact again")
     if manifest["kind"] != kind:
         raise InputError(f"{folder}: holds '{manifest['kind']}', expected '{kind}'; check the path")
+    if not isinstance(manifest["format"], int) or not isinstance(manifest["made_from"], dict):
+        raise InputError(f"{path}: not a manifest; make the artefact again")
     if manifest["format"] > FORMAT_VERSION:
         raise InputError(
             f"{folder}: written in format {manifest['format']}, this version reads up to "
             f"{FORMAT_VERSION}; upgrade, or make the artefact again"
         )
-    if manifest.get("fingerprint") != fingerprint(manifest["made_from"]):
-        raise InputError(f"{path}: 'made_from' was changed by hand; make the artefact again")
+    content = {key: value for key, value in manifest.items() if key not in HEAD}
+    for key, told in (("fingerprint", manifest["made_from"]), ("content", content)):
+        # Versions before this one wrote no "content".
+        if key in manifest and not _is_of(manifest[key], told) or "fingerprint" not in manifest:
+            what = "'made_from'" if key == "fingerprint" else "what it tells"
+            raise InputError(f"{path}: {what} was changed by hand; make the artefact again")
     return manifest
+
+
+def _is_of(found: Any, told: Mapping[str, Any]) -> bool:
+    """Whether it is the fingerprint of this; nothing is of what holds a NaN."""
+    try:
+        return bool(found == fingerprint(told))
+    except ValueError:
+        return False
 
 
 def check_made_from(
@@ -200,7 +217,13 @@ def check_unfinished(partial: Path, made_from: Mapping[str, Any]) -> None:
     note = partial / "made_from.json"
     if note.exists():
         mend = f"delete {partial} to begin again, or use another folder"
-        check_made_from(partial, json.loads(note.read_text("utf-8")), made_from, mend)
+        try:
+            found = parse_json(note.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{note}: cannot be read ({error}); {mend}") from error
+        if not isinstance(found, dict):
+            raise InputError(f"{note}: not a JSON object; {mend}")
+        check_made_from(partial, found, made_from, mend)
     else:
         write_json(note, made_from)
 

@@ -19,6 +19,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.frames import KIND, QUARANTINE_NAME, SUBTITLES_NAME, quarantined
 from data_pipelines.frames_on_beam import BeamConfig, run_on_beam
 from data_pipelines.images import ImagePolicy
+from data_pipelines.json_text import parse_json
 from data_pipelines.processes import Undone, run_all
 from data_pipelines.sampling import FramePolicy
 from data_pipelines.stored_video import Outcome, note_name, shard_name, store_video
@@ -171,14 +172,14 @@ def _take_up(work: Path, settings: dict[str, Any]) -> None:
     begun = work / "settings.json"
     if begun.exists():
         mend = "finish it with those settings or delete it"
-        artefacts.check_made_from(work.parent, json.loads(begun.read_text()), settings, mend)
+        artefacts.check_made_from(work.parent, parse_json(begun.read_text()), settings, mend)
     else:
         artefacts.write_json(begun, settings)
     order = work / "order.json"
     if order.exists():
         # Killed while the shards got their final names. Those depend on the set of videos, which
         # may be another one now, so they go back.
-        identities = json.loads(order.read_text())
+        identities = parse_json(order.read_text())
         for row, identity in enumerate(identities):
             final = work.parent / shards.shard_name(row, len(identities))
             if final.exists():
@@ -210,7 +211,7 @@ def _finish(
     for row, identity in enumerate(identities):
         shard = shards.shard_name(row, len(identities))
         os.replace(work / shard_name(identity), partial / shard)
-        note = json.loads((work / note_name(identity)).read_text())
+        note = parse_json((work / note_name(identity)).read_text())
         tracks = note.pop("subtitles")
         for path in [
             srt for file in files[identity] for srt in beside(file.parent).get(file.stem, ())

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from data_pipelines import artefacts, shards
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 from data_pipelines.subtitles import Track
 from data_pipelines.video_info import VideoInfo
 
@@ -27,6 +27,9 @@ class FrameStore:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         """Use `FrameStore.open`."""
         self.path = path
+        for entry in manifest["videos"]:
+            if Path(entry["shard"]).name != entry["shard"]:
+                raise InputError(f"{path}: names a shard outside of it, {entry['shard']!r}")
         self._manifest = manifest
         self._entries = {entry["video_id"]: entry for entry in manifest["videos"]}
         counts = [shards.record_count(entry["frames"]) for entry in manifest["videos"]]
@@ -151,12 +154,11 @@ class FrameStore:
     def _record(self, entry: dict[str, Any], row: int) -> Sequence[npt.NDArray[np.uint8]]:
         """The frames of one record."""
         identity, shard = entry["video_id"], self.path / entry["shard"]
-        number, encoding = (
-            self._first_record[identity] + row,
-            self._manifest["made_from"]["encoding"],
-        )
+        number = self._first_record[identity] + row
         try:
-            found, first, frames = shards.read_frames(self._records, number, self.size, encoding)
+            found, first, frames = shards.read_frames(
+                self._records, number, self.size, self._encoding
+            )
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{shard}: missing or damaged ({error}); copy it again or build the store again"
@@ -168,11 +170,21 @@ class FrameStore:
     @functools.cached_property
     def _subtitles(self) -> dict[str, tuple[Track, ...]]:
         entries = read_lines(self.path / SUBTITLES_NAME)
-        return {e["video_id"]: tuple(map(Track.from_json, e["tracks"])) for e in entries}
+        try:
+            return {e["video_id"]: tuple(map(Track.from_json, e["tracks"])) for e in entries}
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.path / SUBTITLES_NAME}: no subtitles ({error}); build the store again"
+            ) from error
+
+    @property
+    def _encoding(self) -> shards.Encoding:
+        return self._manifest["made_from"]["encoding"]  # type: ignore[no-any-return]
 
     @functools.cached_property
     def _records(self) -> Any:
-        return shards.open_records(self.path)
+        names = [entry["shard"] for entry in self._entries.values()]
+        return shards.open_records(self.path, names)
 
     def __getstate__(self) -> dict[str, Any]:
         # Open shards stay behind; the copy opens its own.
@@ -185,5 +197,15 @@ def quarantined(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A file of one JSON object a line. Not `splitlines`: a text may hold other line ends."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    """A file of one JSON object a line. Not `splitlines`: a text may hold other line ends.
+
+    Raises:
+      InputError: it is missing or damaged.
+    """
+    try:
+        lines = [parse_json(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); build the store again") from error
+    if not all(isinstance(line, dict) and "video_id" in line for line in lines):
+        raise InputError(f"{path}: holds a line without video_id; build the store again")
+    return lines

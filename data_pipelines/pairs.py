@@ -1,15 +1,17 @@
 """The preference pair: its fields, and its file of JSON lines."""
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from data_pipelines.artefacts import write_text
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 from data_pipelines.sampling import uniform
 
 Granularity = Literal["localized", "comprehensive"]
@@ -63,7 +65,10 @@ def read_pairs(path: Path) -> list[Pair]:
     """
     if not path.exists():
         raise InputError(f"{path}: not found; `tpo curate` makes it")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); make the pairs again") from error
     if not text:
         raise InputError(f"{path}: is empty; delete its folder and run `tpo curate` again")
     known = {f.name for f in fields(Pair)}
@@ -73,8 +78,8 @@ def read_pairs(path: Path) -> list[Pair]:
     # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
+            entry = parse_json(line)
+        except ValueError as error:
             raise InputError(f"{path}:{number}: not JSON ({error})") from error
         if not isinstance(entry, dict):
             raise InputError(f"{path}:{number}: not a JSON object, so not a pair")
@@ -82,6 +87,7 @@ def read_pairs(path: Path) -> list[Pair]:
             raise InputError(f"{path}:{number}: the pair has no field {name!r}")
         for name in sorted(entry.keys() - known):
             raise InputError(f"{path}:{number}: the pair has an unknown field {name!r}")
+        _check_values(entry, f"{path}:{number}")
         pair = Pair(**entry)
         # The reference table is joined by id.
         if lines.setdefault(pair.id, number) != number:
@@ -91,6 +97,46 @@ def read_pairs(path: Path) -> list[Pair]:
             )
         pairs.append(pair)
     return pairs
+
+
+def _check_values(entry: dict[str, Any], where: str) -> None:
+    """Raises InputError for the first field whose value a pair cannot have."""
+    for name, (fits, expected) in _VALUES.items():
+        if name in entry and not fits(entry[name]):
+            raise InputError(f"{where}: {name!r} is {entry[name]!r:.60}; must be {expected}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not any("\ud800" <= mark <= "\udfff" for mark in value)
+
+
+def _is_positions(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+
+
+def _is_segment(value: Any) -> bool:
+    if value is None:
+        return True
+    numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+    return numbers and len(value) == 2 and all(map(math.isfinite, value))
+
+
+_TEXTS = ("id", "video_id", "kind", "question", "chosen", "negative", "generator", "judge")
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys((*_TEXTS, "source", "licence"), (_is_text, "a text")),
+    "rejected": (lambda value: value is None or _is_text(value), "a text or null"),
+    "granularity": (
+        lambda value: value in get_args(Granularity),
+        f"one of {', '.join(get_args(Granularity))}",
+    ),
+    **dict.fromkeys(("chosen_frames", "rejected_frames"), (_is_positions, "a list of frames")),
+    "segment": (_is_segment, "null or [start, end] in seconds"),
+    **{
+        name: (lambda value: isinstance(value, dict), "an object")
+        for name in ("sampling", "judge_said", "made_with")
+    },
+    "round": (lambda value: type(value) is int, "a whole number"),
+}
 
 
 def train_frames(stored: int, count: int) -> np.ndarray:

@@ -119,11 +119,14 @@ def write_dataset(
     )
 
 
-def open_records(folder: Path) -> Any:
-    """Returns the records as a random access sequence of dicts; frames come read-only."""
-    import tensorflow_datasets as tfds
+def open_records(folder: Path, names: Sequence[str]) -> Any:
+    """The records of a folder's shards as a random access sequence of bytes.
 
-    return tfds.builder_from_directory(folder).as_data_source("train")
+    Not by TFDS: that imports whatever module the folder's features.json names.
+    """
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    return ArrayRecordDataSource([str(folder / name) for name in names])
 
 
 def read_frames(
@@ -137,9 +140,9 @@ def read_frames(
       RuntimeError, OSError, ValueError: the record cannot be read.
     """
     if encoding != "raw":
-        record = records[number]
+        record = _features(size, encoding).deserialize_example_np(records[number])
         return record["video_id"].decode(), int(record["first"]), record["frames"]
-    found = read_example(records.data_source[number])
+    found = read_example(records[number])
     pixels = np.frombuffer(found["frames"], np.uint8).reshape(-1, size, size, 3)
     return bytes(found["video_id"]).decode(), read_integer(found["first"]), pixels  # type: ignore[return-value]
 

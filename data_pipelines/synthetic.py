@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from data_pipelines.artefacts import building, write_json
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 from data_pipelines.synthetic_events import MOST_EVENTS, Event, draw_events
 
 SIDE = 112  # pixels along an edge of a frame
@@ -167,9 +168,12 @@ def write_videos(
 
 
 def read_truth(truth: Path) -> dict[str, list[Shown]]:
-    """File name to what is shown in it. For scoring only."""
-    told = json.loads(truth.read_text())
-    return {
-        name: [Shown(event=Event(**s["event"]), start=s["start"], end=s["end"]) for s in shown]
-        for name, shown in told.items()
-    }
+    """File name to what is shown in it. For scoring only. InputError if it is damaged."""
+    try:
+        told = parse_json(truth.read_text("utf-8"))
+        return {
+            name: [Shown(event=Event(**s["event"]), start=s["start"], end=s["end"]) for s in shown]
+            for name, shown in told.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{truth}: cannot be read ({error}); make the videos again") from error

@@ -4,13 +4,13 @@ Qwen2 checkpoints hold one `tokenizer.json`, or the older set: `vocab.json`, `me
 added tokens in `added_tokens.json` or `tokenizer_config.json`. Both give the same ids.
 """
 
-import json
 from typing import Any
 
 from etils import epath
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 
 TURN = "<|im_start|>"
 END = "<|im_end|>"
@@ -167,7 +167,7 @@ def _read_added(folder: epath.Path) -> dict[int, AddedToken]:
 
 def _read_object(path: epath.Path) -> dict[str, Any]:
     try:
-        content = json.loads(_read_text(path))
+        content = parse_json(_read_text(path))
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({_line(error)}); fetch it again") from error
     if not isinstance(content, dict):

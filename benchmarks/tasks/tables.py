@@ -2,7 +2,6 @@
 
 import csv
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow
 from pyarrow import parquet
 
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 
 Row = dict[str, Any]
 # Column -> the types it may have; every row must have it.
@@ -91,7 +91,7 @@ def check_rows(where: Path | str, rows: Iterable[Any], columns: Columns) -> None
 def read_json(path: Path) -> Any:
     """The content of a JSON file. InputError tells where it is damaged."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -115,10 +115,14 @@ def _json(path: Path) -> list[Row]:
 
 def _json_lines(path: Path) -> list[Row]:
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; fetch it again") from error
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_json(line))
             except ValueError as error:
                 raise InputError(f"{path}: line {number} is damaged JSON: {error}") from error
     return rows
@@ -128,5 +132,5 @@ def _csv(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is no CSV: {error}; fetch it again") from error

@@ -9,7 +9,6 @@ A line (JSON lines) or an item (one JSON list) is either of
 A conversation gives a question for each of its turns. Other keys are left alone.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from data_pipelines.curation.questions import Candidate
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
+from data_pipelines.json_text import parse_json
 from data_pipelines.text_models.text_model import without_marks
 
 GIVEN = "given"
@@ -88,16 +88,16 @@ def _items(path: Path) -> list[tuple[str, Any]]:
         raise InputError(f"{path}: cannot be read ({error}); give a UTF-8 file") from error
     if text.lstrip().startswith("["):
         try:
-            return [(f"{path}: item {n}", item) for n, item in enumerate(json.loads(text), 1)]
-        except json.JSONDecodeError as error:
+            return [(f"{path}: item {n}", item) for n, item in enumerate(parse_json(text), 1)]
+        except ValueError as error:
             raise InputError(f"{path}: not JSON ({error})") from error
     items = []
     # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                items.append((f"{path}:{number}", json.loads(line)))
-            except json.JSONDecodeError as error:
+                items.append((f"{path}:{number}", parse_json(line)))
+            except ValueError as error:
                 raise InputError(f"{path}:{number}: not JSON ({error})") from error
     return items
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 
 
 class Ledger:
@@ -24,7 +25,7 @@ class Ledger:
             # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
             for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
                 try:
-                    entry = json.loads(line)
+                    entry = parse_json(line)
                     self._done[entry["key"]] = entry["result"]
                 except (ValueError, TypeError, KeyError) as error:
                     raise InputError(
@@ -56,4 +57,4 @@ class Ledger:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self._done[key] = json.loads(line)["result"]
+        self._done[key] = parse_json(line)["result"]

@@ -14,6 +14,7 @@ from typing import Any
 from data_pipelines.artefacts import read_manifest
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
+from data_pipelines.json_text import parse_json
 from data_pipelines.pages import Page
 from data_pipelines.pair_counts import measure_lengths, split_words
 from data_pipelines.pair_pages import SHEET_FRAMES, show_frames
@@ -74,8 +75,8 @@ def read_curation(folder: Path) -> Curation:
 
 def _read_dropped(line: str, where: str) -> Dropped:
     try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
+        entry = parse_json(line)
+    except ValueError as error:
         raise InputError(f"{where}: not JSON ({error})") from error
     if not isinstance(entry, dict):
         raise InputError(f"{where}: not a JSON object, so not a dropped pair")

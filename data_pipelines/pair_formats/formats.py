@@ -9,6 +9,7 @@ from typing import Any
 
 from data_pipelines.artefacts import fingerprint, write_text
 from data_pipelines.errors import InputError
+from data_pipelines.json_text import parse_json
 from data_pipelines.pair_formats import llama_factory, llava_next, ms_swift, trl
 from data_pipelines.pair_formats.csv_table import read_table
 from data_pipelines.pair_formats.row import Row, from_pair
@@ -95,8 +96,8 @@ def _entries(path: Path, text: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Each entry and where it is, out of a JSON list or of JSON lines."""
     if text.lstrip().startswith("["):
         try:
-            whole = json.loads(text)
-        except json.JSONDecodeError as error:
+            whole = parse_json(text)
+        except ValueError as error:
             raise InputError(f"{path}: not JSON ({error})") from error
         for number, entry in enumerate(whole, 1):
             yield _object(entry, f"{path}: row {number}"), f"{path}: row {number}"
@@ -104,8 +105,8 @@ def _entries(path: Path, text: str) -> Iterator[tuple[dict[str, Any], str]]:
     # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
+            entry = parse_json(line)
+        except ValueError as error:
             raise InputError(f"{path}:{number}: not JSON ({error})") from error
         yield _object(entry, f"{path}:{number}"), f"{path}:{number}"
 

@@ -63,6 +63,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
         "format": artefacts.FORMAT_VERSION,
         "fingerprint": artefacts.fingerprint({"fps": 1.0}),
         "made_from": {"fps": 1.0},
+        "content": artefacts.fingerprint({"videos": ["a"]}),
         "videos": ["a"],
     }
 

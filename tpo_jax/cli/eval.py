@@ -165,6 +165,11 @@ def audit(settings: RunConfig, whole: Evaluation, view: str) -> None:
                 without = _ask(settings, label, model, left, partial / f"{label}.jsonl", view)
                 known = read_records(settings.folder("eval") / f"{label}.jsonl")
                 by_id = {line.item: line for line in known if line.item in ids}
+                if lacking := sorted(ids - by_id.keys()):
+                    raise InputError(
+                        f"{settings.folder('eval') / label}.jsonl: has no answer to "
+                        f"{lacking[0]!r}; delete its folder and evaluate again"
+                    )
                 with_frames = [by_id[item.id] for item in items]
                 scores[label] = summarise(items, {view: without, "whole": with_frames})
             write_manifest(partial, "eval", left.made_from, scores=scores)

@@ -1,6 +1,8 @@
 """A nested dict of arrays in an Orbax folder, written whole and read whole or a leaf at a time."""
 
+import inspect
 import math
+import sys
 from typing import Any
 
 import jax
@@ -40,6 +42,17 @@ def write_tree(folder: epath.PathLike, tree: Params) -> None:
         )
 
 
+def _hush_leftovers() -> None:
+    """Orbax drops the reads beside one that failed; each would print a traceback when collected."""
+    before = sys.unraisablehook
+
+    def tell_others(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not inspect.iscoroutine(unraisable.object):
+            before(unraisable)
+
+    sys.unraisablehook = tell_others
+
+
 class OrbaxTree:
     """An Orbax folder, opened: shapes and dtypes are known, arrays are read when asked for."""
 
@@ -49,11 +62,13 @@ class OrbaxTree:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             try:
                 found = checkpointer.metadata(self._folder).item_metadata
-            except (FileNotFoundError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                _hush_leftovers()
                 raise InputError(
                     f"{folder}: cannot be read as an Orbax folder ({error}); make it again"
                 ) from error
         if found is None:
+            _hush_leftovers()
             raise InputError(f"{folder}: holds no Orbax arrays; make it again")
         # Entries with .shape and .dtype, in the nesting that was saved.
         self.metadata: Any = found.tree
@@ -65,8 +80,9 @@ class OrbaxTree:
                 return checkpointer.restore(
                     self._folder, args=ocp.args.PyTreeRestore(item=wanted, restore_args=options)
                 )
-            except (ValueError, FileNotFoundError) as error:
-                reason = " ".join(str(error).split())[:200]
+            except Exception as error:  # Orbax raises a bare Exception for a damaged array
+                _hush_leftovers()
+                reason = " ".join(str(error.__cause__ or error).split())[:200]
                 raise InputError(
                     f"{self._folder}: damaged ({reason}); make it again, or use an older copy"
                 ) from error

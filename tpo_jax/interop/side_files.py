@@ -64,7 +64,12 @@ def complete_side_files(folder: epath.PathLike, tokenizer: Tokenizer) -> None:
         (folder / TOKENIZER_FILE).write_text(tokenizer.to_str(pretty=True))
     path = folder / TOKENIZER_CONFIG
     if path.exists():
-        settings = json_module.loads(path.read_text())
+        try:
+            settings = json_module.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError, OSError) as error:
+            raise InputError(f"{path}: not JSON ({error}); fetch it again") from error
+        if not isinstance(settings, dict):
+            raise InputError(f"{path}: holds no JSON object; fetch it again")
     else:
         settings = {
             "tokenizer_class": "Qwen2Tokenizer",

@@ -47,9 +47,12 @@ def read_table(folder: Path) -> dict[str, np.ndarray]:
     table: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("part-*.npz")):
         try:
-            with np.load(path) as part:
-                table |= dict(zip(map(str, part["ids"]), part["logprobs"], strict=True))
-        except (OSError, ValueError, KeyError) as error:
+            with np.load(path, allow_pickle=False) as part:
+                ids, logprobs_N2L = part["ids"], part["logprobs"]
+            if logprobs_N2L.dtype != np.float32 or logprobs_N2L.ndim != 3:
+                raise ValueError(f"logprobs are {logprobs_N2L.dtype} {list(logprobs_N2L.shape)}")
+            table |= dict(zip(map(str, ids), logprobs_N2L, strict=True))
+        except Exception as error:  # numpy, zipfile, zlib and tokenize raise each their own
             raise InputError(
                 f"{path}: cannot be read ({error}); delete {folder} and run `tpo reference` again"
             ) from error

@@ -57,7 +57,7 @@ def find_fault(folder: Path) -> str | None:
         saved = [(folder / name, int(at["bytes"]), at["sha256"]) for name, at in files.items()]
     except FileNotFoundError:
         return f"{DIGESTS_FILE} is missing, which a save writes last"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{DIGESTS_FILE} cannot be read ({type(error).__name__})"
     for file, size, _ in saved:
         if not file.is_file():

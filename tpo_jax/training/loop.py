@@ -154,9 +154,23 @@ def train(
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The metrics of a run folder, one dict a step; NaN for what was not finite."""
-    text = (folder / METRICS_FILE).read_text(encoding="utf-8")
-    return [_nan_for_none(json.loads(line)) for line in text.split("\n")[:-1]]
+    """The metrics of a run folder, one dict a step; NaN for what was not finite.
+
+    Raises:
+      InputError: the file is missing or damaged.
+    """
+    path = folder / METRICS_FILE
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        found = [_nan_for_none(json.loads(line)) for line in lines]
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); train again") from error
+    values = [value for line in found for value in line.values()]
+    if not found or any(line.keys() != found[0].keys() for line in found) or not values:
+        raise InputError(f"{path}: its lines do not tell the same of every step; train again")
+    if "step" not in found[0] or not all(type(value) in (int, float) for value in values):
+        raise InputError(f"{path}: holds other things than the numbers of steps; train again")
+    return found
 
 
 def _nan_for_none(line: Mapping[str, float | None]) -> dict[str, float]:
@@ -165,14 +179,21 @@ def _nan_for_none(line: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _metrics_before(path: Path, step: int) -> list[str]:
-    """Lines of the steps that the checkpoint holds; later ones are done again."""
+    """Lines of the steps that the checkpoint holds; later ones are done again.
+
+    Raises:
+      InputError: the file is damaged.
+    """
     if not path.exists():
         return []
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
-            break
-        kept.append(line)
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not line.endswith("\n") or json.loads(line)["step"] > step:
+                break
+            kept.append(line)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); delete it") from error
     return kept
 
 
