@@ -95,6 +95,7 @@ def get_config() -> ConfigDict:
                 "save_every": 20,
                 "on_nonfinite": "stop",  # or "skip", at most max_skipped steps in a row
                 "max_skipped": 5,
+                "grad_norm_limit": 0.0,  # before clipping; above it a step is bad; 0: none is
                 "learning_rate": 3e-4,
                 "part_learning_rates": {},  # {"projector": 1e-4}: parts with a rate of their own
                 "warmup_ratio": 0.1,

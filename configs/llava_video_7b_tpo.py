@@ -116,6 +116,7 @@ def get_config() -> ConfigDict:
                 "save_every": 20,  # ours
                 "on_nonfinite": "stop",  # ours
                 "max_skipped": 5,  # ours
+                "grad_norm_limit": 0.0,  # ours: any norm is good
                 "learning_rate": 3e-7,  # paper; it decays by a cosine, as in the paper
                 "part_learning_rates": {},  # inferred: one rate for all
                 "warmup_ratio": 0.1,  # paper

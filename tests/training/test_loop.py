@@ -18,8 +18,9 @@ from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.preference.reference import make_reference_step
 from tpo_jax.training.checkpoints import read_params
-from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, read_metrics, train
+from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, train
 from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer, split_frozen
+from tpo_jax.training.run_log import read_metrics
 from tpo_jax.training.step import TrainState, init_state, make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_training")

@@ -37,7 +37,7 @@ from tpo_jax.cli.experiment import (
     read_answers,
 )
 from tpo_jax.cli.settings import RunConfig
-from tpo_jax.training.loop import read_metrics
+from tpo_jax.training.run_log import read_metrics
 
 FRAMES = (8, 16, 32, 48, 64)
 DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -16,7 +16,7 @@ from data_pipelines.pairs import Pair, read_pairs
 from tpo_jax.cli.experiment import is_experiment, open_exam
 from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.settings import RunConfig, read_settings
-from tpo_jax.training.loop import read_metrics
+from tpo_jax.training.run_log import read_metrics
 
 PAIRS_SHOWN = 6
 GROUPS = ("all", "localized", "comprehensive")

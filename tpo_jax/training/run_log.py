@@ -1,0 +1,79 @@
+"""What a run writes of its steps: metrics as JSON lines and curves, and which batches were bad."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+BAD_BATCHES_FILE = "bad_batches.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class RunLog:
+    """Opened at the step a run goes on from: what it has of later ones is cut off, and done again.
+
+    Attributes:
+      history: the metrics of all steps so far, one dict a step.
+    """
+
+    def __init__(self, folder: Path, start: int):
+        self._folder = folder
+        for name in (METRICS_FILE, BAD_BATCHES_FILE):
+            _cut_lines(folder / name, start)
+        self.history = read_metrics(folder) if (folder / METRICS_FILE).exists() else []
+        self._board = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=start)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._board.close()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The metrics of a step; steps count from 1."""
+        _add_line(self._folder / METRICS_FILE, {"step": step, **_finite_or_none(metrics)})
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+        self.history.append({"step": step, **metrics})
+
+    def write_bad_batch(self, step: int, ids: Sequence[str], metrics: Mapping[str, float]) -> None:
+        """Of which pairs the batch of a step was that changed nothing."""
+        seen = _finite_or_none({name: metrics[name] for name in ("loss", "grad_norm")})
+        _add_line(self._folder / BAD_BATCHES_FILE, {"step": step, "pairs": list(ids), **seen})
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The metrics of a run folder, one dict a step; NaN for what was not finite."""
+    text = (folder / METRICS_FILE).read_text(encoding="utf-8")
+    return [_nan_for_none(json.loads(line)) for line in text.split("\n")[:-1]]
+
+
+def _add_line(path: Path, content: Mapping[str, object]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(content) + "\n")
+
+
+def _cut_lines(path: Path, step: int) -> None:
+    """Cuts off the lines of later steps than `step`, and one that was not written to its end."""
+    if not path.exists():
+        return
+    kept = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+            break
+        kept += len(line)
+    with path.open("ab") as file:
+        file.truncate(kept)
+
+
+def _finite_or_none(seen: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON knows no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in seen.items()}
+
+
+def _nan_for_none(line: Mapping[str, float | None]) -> dict[str, float]:
+    """What `_finite_or_none` was given."""
+    return {name: math.nan if value is None else value for name, value in line.items()}
