@@ -17,7 +17,7 @@ from tpo_jax.preference.logprobs import Batch
 from tpo_jax.preference.losses import Loss, Metrics
 from tpo_jax.training.step import cast, make_loss
 
-# Metrics; whether each state of the forward pass is finite (of stacked layers, each), in order;
+# Metrics; whether each state of the forward pass is finite (of stacked layers, each);
 # whether the gradient of each parameter is, by its path.
 Check = tuple[Metrics, dict[str, jax.Array], dict[str, jax.Array]]
 
@@ -55,8 +55,8 @@ def find_fault(check: Any, reference: np.ndarray | None) -> str | None:
       reference: the batch's log-probs of the reference, if it has them.
     """
     metrics, states, gradients = check
-    for name, finite in states.items():
-        for layer, one in enumerate(np.atleast_1d(finite)):
+    for name in (*VIDEO_STATES, *ROW_STATES):  # jit sorts the keys of what it returns
+        for layer, one in enumerate(np.atleast_1d(states[name])):
             if not one:
                 return name.format(layer)
     if reference is not None and not np.isfinite(reference).all():
@@ -71,7 +71,7 @@ def find_fault(check: Any, reference: np.ndarray | None) -> str | None:
 
 
 def _finite_states(states: dict[str, jax.Array], batch: Batch) -> dict[str, jax.Array]:
-    """In the order of the forward pass; what stands in padding does not count."""
+    """By the names of the states; what stands in padding does not count."""
     is_padding_BT1 = (batch["branch"] == PAD_BRANCH)[..., None]
     found = {}
     for name in (*VIDEO_STATES, *ROW_STATES):
