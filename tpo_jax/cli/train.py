@@ -16,9 +16,13 @@ from tpo_jax.cli.rows import TrainingRows
 from tpo_jax.cli.settings import RunConfig, is_done, read_settings
 from tpo_jax.cli.train_inputs import RUNS_WITH, read_inputs
 from tpo_jax.parallel.mesh import host_rows
+from tpo_jax.planning.utilisation import Utilisation
+from tpo_jax.training.boards import import_wandb
 from tpo_jax.training.loop import LoopConfig, init_sharded_state, train
 from tpo_jax.training.optimizer import make_optimizer, split_frozen
+from tpo_jax.training.run_log import read_metrics
 from tpo_jax.training.step import make_train_step
+from tpo_jax.training.step_clock import goodput, time_spent
 from tpo_jax.training.xla_options import options_refused
 
 SHOWN = 5  # dropped pairs
@@ -51,6 +55,8 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> int | None:
 
 def train_policy(settings: RunConfig) -> None:
     """Train to the end, from wherever an earlier run of the same config stopped."""
+    if settings.train.wandb:
+        import_wandb()  # said before anything is read
     inputs = read_inputs(settings)
     mesh, training, steps = inputs.mesh, inputs.training, inputs.steps
     out = settings.folder("train")
@@ -99,10 +105,17 @@ def train_policy(settings: RunConfig) -> None:
                 at_reference=loss.pair_loss.at_reference if loss.needs_reference else None,
                 xla_options=settings.train.xla_options,
                 pair_ids=lambda number: training.rows.ids(plan.numbers_SB[number]),
+                speed=Utilisation(
+                    config=training.model.config,
+                    trained=frozenset(training.model.params) - set(settings.train.frozen),
+                    devices=mesh.devices.flatten().tolist(),
+                ),
+                profile=settings.profile,
                 progress=lambda done, total, detail: update(done, detail),
                 warn=warn,
             )
             runs_with = {name: getattr(settings.train, name) for name in RUNS_WITH}
+            spent = time_spent(read_metrics(partial))
             write_manifest(
                 partial,
                 "train",
@@ -111,6 +124,7 @@ def train_policy(settings: RunConfig) -> None:
                 pairs=len(training.rows.pairs),
                 runs_with=runs_with,
                 loading=loading,
+                time=spent | {"goodput": goodput(spent)},
             )
 
 

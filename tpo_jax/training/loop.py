@@ -15,10 +15,13 @@ from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
 from tpo_jax.parallel.mesh import place_batch
 from tpo_jax.parallel.rules import param_shardings
+from tpo_jax.preference.logprobs import Batch
 from tpo_jax.training.alarms import WINDOW, likelihood_alarm
 from tpo_jax.training.checkpoints import Checkpoints
+from tpo_jax.training.profile import PROFILE_FOLDER, Profile, ProfileConfig
 from tpo_jax.training.run_log import BAD_BATCHES_FILE, RunLog
 from tpo_jax.training.step import TrainState, TrainStep, init_state
+from tpo_jax.training.step_clock import StepClock, TimedStep, goodput
 from tpo_jax.training.xla_options import tpu_options
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -30,8 +33,10 @@ FIRST_STEP_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}
 HostBatch = Mapping[str, np.ndarray]
 Progress = Callable[[int, int, str], None]
 Warn = Callable[[str], None]
+Speed = Callable[[Batch, Mapping[str, float], float], dict[str, float]]
 PairIds = Callable[[int], Sequence[str]]
 SHOWN_IDS = 4
+NO_PROFILE = ProfileConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +46,7 @@ class LoopConfig:
     Bad is one whose loss or gradient is not finite, or whose gradient's norm, before clipping, is
     above `grad_norm_limit` (0: any norm is good). It changes nothing. `on_nonfinite` says whether
     the run then stops or goes on with the next batch; it stops all the same after `max_skipped` of
-    them in a row.
+    them in a row. `wandb` names a project of Weights & Biases to draw the metrics in too.
     """
 
     steps: int
@@ -49,6 +54,7 @@ class LoopConfig:
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_skipped: int = 5
     grad_norm_limit: float = 0.0
+    wandb: str = ""
 
     def __post_init__(self) -> None:
         """ValueError when the limit is negative."""
@@ -100,13 +106,17 @@ def train(
     at_reference: float | None,
     xla_options: Sequence[str] = (),
     pair_ids: PairIds = lambda step: (),
+    speed: Speed = lambda batch, metrics, seconds: {},
+    profile: ProfileConfig = NO_PROFILE,
     progress: Progress,
     warn: Warn,
 ) -> TrainState:
     """Train to `config.steps`, from the newest checkpoint in `folder` if there is one.
 
     `batches_from(n)` gives the batches from step n on, so resuming costs nothing. Metrics go to
-    `metrics.jsonl`, a line a step, and to TensorBoard. Of a step that changed nothing the ids of
+    `metrics.jsonl`, a line a step, and to TensorBoard, with where its time went (`step_clock.py`;
+    a save is in the line of the step after it) and what `speed(batch, metrics, seconds)` makes of
+    it; the trace of the steps of `profile` to `profile/`. Of a step that changed nothing the ids of
     its pairs, `pair_ids(n)` for the batch that is `batches_from`'s n-th, go to
     `bad_batches.jsonl`. `warn` is told when chosen answers become less likely while the margin
     grows, at most once in so many steps as the alarm looks at, and of a checkpoint that is damaged.
@@ -118,25 +128,32 @@ def train(
     """
     shardings = param_shardings(mesh, state)
     state = jax.device_put(state, shardings)
-    compiled = jit_step(step, shardings, tpu_options(xla_options, mesh))
+    clock = StepClock()
+    timed = TimedStep(jit_step(step, shardings, tpu_options(xla_options, mesh)), clock)
     with Checkpoints(
         folder / CHECKPOINTS_FOLDER, save_every=config.save_every, warn=warn
     ) as checkpoints:
         start = checkpoints.latest or 0
         if start:
             state = checkpoints.restore(state)
-        with RunLog(folder, start) as log:
+        with (
+            RunLog(folder, start, config.wandb) as log,
+            Profile(folder / PROFILE_FOLDER, profile) as profiler,
+        ):
             batches = batches_from(start)
             warned = start
             skipped, unchecked = 0, at_reference is not None and start == 0
-            batch = place_batch(mesh, next(batches)) if start < config.steps else {}
+            with clock.measure("input"):
+                batch = place_batch(mesh, next(batches)) if start < config.steps else {}
             for number in range(start, config.steps):
-                with jax.set_mesh(mesh):
-                    state, metrics = compiled(state, batch)
-                # While the step runs, the next batch goes to the devices.
-                following = next(batches) if number + 1 < config.steps else None
-                batch = place_batch(mesh, following) if following else {}
-                # Reading the metrics waits for the step: on CPU, steps must not pile up.
+                with profiler.step(number + 1):
+                    running = batch
+                    with jax.set_mesh(mesh):
+                        state, metrics = timed.start(state, running)
+                    # While the step runs, the next batch goes to the devices.
+                    following = next(batches) if number + 1 < config.steps else None
+                    batch = place_batch(mesh, following) if following else {}
+                    seconds = timed.wait()  # on CPU, steps must not pile up
                 seen = {name: float(value) for name, value in metrics.items()}
                 skipped = skipped + 1 if seen["skipped"] else 0
                 if skipped:
@@ -146,15 +163,17 @@ def train(
                 elif unchecked:
                     _check_first_step(seen, at_reference, compute_dtype)
                     unchecked = False
-                log.write(number + 1, seen)
+                line = seen | speed(running, seen, seconds) | clock.take()
+                log.write(number + 1, line)
                 if number + 1 - warned >= WINDOW and (said := likelihood_alarm(log.history)):
                     warn(f"step {number + 1}: {said}")
                     warned = number + 1
-                checkpoints.save(number + 1, state, force=number + 1 == config.steps)
-                detail = (
-                    f"skipped: {_fault(seen, config)}" if skipped else f"loss {seen['loss']:.3f}"
-                )
-                progress(number + 1, config.steps, detail)
+                with clock.measure("save"):
+                    checkpoints.save(number + 1, state, force=number + 1 == config.steps)
+                detail = f"skipped: {_fault(seen, config)}" if skipped else _told(seen)
+                share = f"{goodput(log.spent):.0%} of the time in steps"
+                waited = f"{seconds:.3g} s a step, input {line['input_seconds']:.2g} s"
+                progress(number + 1, config.steps, f"{detail}, {waited}, {share}")
     return state
 
 
@@ -179,6 +198,16 @@ def _check_skipped(
         "config.train.learning_rate, or leave such batches out with "
         'config.train.on_nonfinite="skip"'
     )
+
+
+def _told(seen: Mapping[str, float]) -> str:
+    """The metrics of a progress line, as far as the loss has them."""
+    told = [f"loss {seen['loss']:.3f}"]
+    if "reward_margin" in seen:
+        told.append(f"margin {seen['reward_margin']:.3f}")
+    if "reward_accuracy" in seen:
+        told.append(f"accuracy {seen['reward_accuracy']:.0%}")
+    return ", ".join(told)
 
 
 def _fault(seen: Mapping[str, float], config: LoopConfig) -> str:

@@ -5,11 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tpo_jax.training.boards import open_boards
+from tpo_jax.training.step_clock import time_spent
 
 METRICS_FILE = "metrics.jsonl"
 BAD_BATCHES_FILE = "bad_batches.jsonl"
-TENSORBOARD_FOLDER = "tensorboard"
 
 
 class RunLog:
@@ -17,27 +17,36 @@ class RunLog:
 
     Attributes:
       history: the metrics of all steps so far, one dict a step.
+      spent: their seconds by field.
     """
 
-    def __init__(self, folder: Path, start: int):
+    def __init__(self, folder: Path, start: int, wandb_project: str = ""):
         self._folder = folder
         for name in (METRICS_FILE, BAD_BATCHES_FILE):
             _cut_lines(folder / name, start)
         self.history = read_metrics(folder) if (folder / METRICS_FILE).exists() else []
-        self._board = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=start)
+        self.spent = time_spent(self.history)
+        self._boards = open_boards(folder, start, wandb_project)
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._board.close()
+        self.close()
+
+    def close(self) -> None:
+        """Writes what curves have still to write."""
+        for board in self._boards:
+            board.close()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """The metrics of a step; steps count from 1."""
         _add_line(self._folder / METRICS_FILE, {"step": step, **_finite_or_none(metrics)})
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        for board in self._boards:
+            board.write(step, metrics)
         self.history.append({"step": step, **metrics})
+        for name, seconds in time_spent([metrics]).items():
+            self.spent[name] += seconds
 
     def write_bad_batch(self, step: int, ids: Sequence[str], metrics: Mapping[str, float]) -> None:
         """Of which pairs the batch of a step was that changed nothing."""

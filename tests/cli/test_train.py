@@ -1,4 +1,4 @@
-"""`tpo train --debug-batch`: the pair that spoils a batch is found; nothing is written."""
+"""`tpo train` on a few pairs: what it tells, and `--debug-batch`, which finds what is bad."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipelines.artefacts import read_manifest
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import Pair, write_pairs
 from data_pipelines.synthetic import write_videos
 from tests.cli.test_demo import SMALL, refused
+from tests.training.test_profile import profiled_steps
 from tpo_jax.cli.main import main
 from tpo_jax.preference.reference import part_path, read_table, write_part
-from tpo_jax.training.run_log import BAD_BATCHES_FILE
+from tpo_jax.training.run_log import BAD_BATCHES_FILE, read_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 BAD_PAIR = "pair_2"
@@ -100,7 +102,15 @@ def test_a_pair_that_is_not_finite_is_found(root: Path, capsys: pytest.CaptureFi
 def test_a_good_batch_of_a_finished_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_reference(root, GOOD[0])
     arguments = ["train", f"--config.run_dir={root / 'run'}", *options(root)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--config.profile.steps=2:2"]) == 0
+    assert profiled_steps(root / "run" / "train" / "profile") == [2]
+    time = read_manifest(root / "run" / "train", "train")["time"]
+    assert 0 < time["step_seconds"] < time["wall_seconds"] and 0 < time["goodput"] < 1
+    last = read_metrics(root / "run" / "train")[-1]
+    assert last["tokens_per_second_per_chip"] == pytest.approx(
+        last["tokens"] / last["step_seconds"] / 8
+    )
+    assert "mfu" not in last  # nobody knows the peak of a CPU
     before = files(root)
     capsys.readouterr()
     assert main([*arguments, "--debug-batch=2"]) == 0
