@@ -61,6 +61,8 @@ EXTRAS = {
     "beam": [BEAM],
     # Captions, questions and verdicts of curation by a model behind an endpoint.
     "endpoint": [OPENAI],
+    # Curves in Weights & Biases too: config.train.wandb.
+    "wandb": ["wandb>=0.31"],
     # Reads and writes gs:// paths.
     "gcs": ["gcsfs>=2026.1"],
     "test": [

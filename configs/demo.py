@@ -95,6 +95,8 @@ def get_config() -> ConfigDict:
                 "save_every": 20,
                 "on_nonfinite": "stop",  # or "skip", at most max_skipped steps in a row
                 "max_skipped": 5,
+                "grad_norm_limit": 0.0,  # before clipping; above it a step is bad; 0: none is
+                "wandb": "",  # a project of Weights & Biases to draw curves in too
                 "learning_rate": 3e-4,
                 "part_learning_rates": {},  # {"projector": 1e-4}: parts with a rate of their own
                 "warmup_ratio": 0.1,
@@ -110,6 +112,7 @@ def get_config() -> ConfigDict:
                 "loader_workers": 0,
                 "xla_options": (),
             },
+            "profile": {"steps": ""},  # "10:13": steps to profile, both with it
             "eval": {
                 "videos": run_dir + "/videos/heldout",
                 "truth": run_dir + "/truth/heldout.json",

@@ -115,6 +115,8 @@ def get_config() -> ConfigDict:
                 "save_every": 20,  # ours
                 "on_nonfinite": "stop",  # ours
                 "max_skipped": 5,  # ours
+                "grad_norm_limit": 0.0,  # ours: any norm is good
+                "wandb": "",  # ours
                 "learning_rate": 4e-6,  # paper; it decays by a cosine, as in the paper
                 "part_learning_rates": {},  # inferred: one rate for all
                 "warmup_ratio": 0.1,  # paper
@@ -130,6 +132,7 @@ def get_config() -> ConfigDict:
                 "loader_workers": 0,  # ours: threads
                 "xla_options": (),  # ours: of the TPU compiler, such as "xla_NAME=VALUE"
             },
+            "profile": {"steps": ""},  # ours
             "eval": {
                 "videos": run_dir + "/videos/heldout",  # ours: synthetic videos with known events
                 "truth": run_dir + "/truth/heldout.json",  # ours

@@ -132,6 +132,10 @@ class PairRows:
         shape = self.shapes[self.buckets[number] if bucket is None else bucket]
         return make_row(self._prompt(pair), self._answers(pair), shape, name=f"pair {pair.id}")
 
+    def ids(self, numbers: Sequence[int] | np.ndarray) -> list[str]:
+        """The ids of these pairs."""
+        return [self.pairs[int(number)].id for number in numbers]
+
     def frames(self, numbers: Sequence[int]) -> np.ndarray:
         """The training frames of these pairs, uint8 [B, F, S, S, 3]."""
         size = self._store.size
@@ -223,10 +227,9 @@ def load_batches(
         batch = stack([rows.row(int(number), bucket) for number in numbers])
         batch["frames"] = rows.frames(numbers)
         if reference is not None:
-            ids = [rows.pairs[int(number)].id for number in numbers]
             shape = rows.shapes[bucket]
             length = shape.prompt_targets + shape.answer_tokens
-            told = [reference[one] for one in ids]
+            told = [reference[one] for one in rows.ids(numbers)]
             batch["reference_logprobs"] = np.stack(
                 [np.pad(one, ((0, 0), (0, length - one.shape[1]))) for one in told]
             )

@@ -20,7 +20,7 @@ from tests.data_pipelines.pair_formats.test_formats import PAIR
 from tpo_jax.errors import InputError
 from tpo_jax.interop.orbax_tree import OrbaxTree, write_tree
 from tpo_jax.preference.reference import read_table, write_part
-from tpo_jax.training.loop import METRICS_FILE, read_metrics
+from tpo_jax.training.run_log import METRICS_FILE, read_metrics
 
 ROOT = Path(__file__).parents[1]
 DEEP = "[" * 100_000

@@ -17,7 +17,7 @@ from tpo_jax.cli.config import load_config
 from tpo_jax.cli.main import main
 from tpo_jax.cli.settings import read_settings
 from tpo_jax.parallel.mesh import make_mesh
-from tpo_jax.training.loop import read_metrics
+from tpo_jax.training.run_log import read_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 STEPS = 3

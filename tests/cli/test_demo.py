@@ -27,7 +27,8 @@ from tpo_jax.cli.progress import Update, stage_progress
 from tpo_jax.cli.settings import read_settings
 from tpo_jax.interop.reader import read_checkpoint
 from tpo_jax.training.checkpoints import read_params
-from tpo_jax.training.loop import CHECKPOINTS_FOLDER, read_metrics
+from tpo_jax.training.loop import CHECKPOINTS_FOLDER
+from tpo_jax.training.run_log import read_metrics
 
 STEPS = 4
 SMALL = [

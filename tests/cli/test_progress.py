@@ -49,17 +49,17 @@ def test_plain_lines_come_at_most_every_ten_seconds(clock: Clock) -> None:
     ]
 
 
-def test_what_an_earlier_run_did_does_not_count_as_speed(clock: Clock) -> None:
+def test_what_an_earlier_run_did_and_the_first_step_do_not_count_as_speed(clock: Clock) -> None:
     log = io.StringIO()
-    with stage_progress("train", 100, start=90, stream=log) as update:
-        clock.now += 20
-        update(90)
+    with stage_progress("train", 100, stream=log) as update:
+        clock.now += 30  # compiling, too, comes once
+        update(91)
         clock.now += 20
         update(92)
     assert log.getvalue().splitlines() == [
-        "train: 90/100, 20 s elapsed",
-        "train: 92/100, 40 s elapsed, about 2 min 40 s left",
-        "train: 92/100, done in 40 s",
+        "train: 91/100, 30 s elapsed",
+        "train: 92/100, 50 s elapsed, about 2 min 40 s left",
+        "train: 92/100, done in 50 s",
     ]
 
 

@@ -18,12 +18,15 @@ from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.preference.reference import make_reference_step
 from tpo_jax.training.checkpoints import read_params
-from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, read_metrics, train
+from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, train
 from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer, split_frozen
+from tpo_jax.training.run_log import read_metrics
 from tpo_jax.training.step import TrainState, init_state, make_train_step
+from tpo_jax.training.step_clock import PARTS, goodput, time_spent, without_timing
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 STEPS = 6
+TOLD: list[str] = []  # progress lines of the undisturbed run
 
 
 @cache
@@ -42,6 +45,7 @@ def run(
     stop_after: int | None = None,
     reference: bool = True,
     learning_rate: float = 1e-3,
+    told: list[str] | None = None,
 ) -> TrainState:
     """A run of six steps; `stop_after` kills it after so many."""
     config, _, params = tiny_model()
@@ -56,6 +60,8 @@ def run(
             yield batch
 
     def progress(done: int, total: int, detail: str) -> None:
+        if told is not None:
+            told.append(detail)
         if done == stop_after:
             raise KeyboardInterrupt
 
@@ -76,7 +82,8 @@ def run(
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState]:
     folder = tmp_path_factory.mktemp("whole")
-    return folder, run(folder)
+    state = run(folder, told=TOLD)
+    return folder, state
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 5])
@@ -91,12 +98,39 @@ def test_killed_and_resumed_is_bit_equal(
         jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert read_metrics(tmp_path / "killed") == read_metrics(folder)
+    told, expected = read_metrics(tmp_path / "killed"), read_metrics(folder)
+    assert list(map(without_timing, told)) == list(map(without_timing, expected))
     stored = read_params(tmp_path / "killed" / CHECKPOINTS_FOLDER)
     for ours, theirs in zip(
         jax.tree.leaves(stored), jax.tree.leaves(dict(whole.params)), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_time_of_a_run_is_told(undisturbed: tuple[Path, TrainState]) -> None:
+    lines = read_metrics(undisturbed[0])
+    for line in lines:
+        parts = [line[f"{part}_seconds"] for part in PARTS]
+        assert min(parts) >= 0 and line["step_seconds"] > 0
+        assert sum(parts) <= line["wall_seconds"] + 1e-6
+    assert lines[0]["compile_seconds"] > 0
+    assert not any(line["compile_seconds"] for line in lines[1:])
+    # Saved after steps 2 and 4, told with the next; the save after the last is in no line.
+    assert lines[0]["save_seconds"] == 0
+    assert min(lines[2]["save_seconds"], lines[4]["save_seconds"]) > 1e-3
+    assert 0 < goodput(time_spent(lines)) < 1
+
+
+def test_a_progress_line_has_the_numbers_of_its_step(undisturbed: tuple[Path, TrainState]) -> None:
+    lines = read_metrics(undisturbed[0])
+    assert len(TOLD) == len(lines) == STEPS
+    for number, line in enumerate(lines, start=1):
+        share = goodput(time_spent(lines[:number]))
+        assert TOLD[number - 1] == (
+            f"loss {line['loss']:.3f}, margin {line['reward_margin']:.3f}, "
+            f"accuracy {line['reward_accuracy']:.0%}, {line['step_seconds']:.3g} s a step, "
+            f"input {line['input_seconds']:.2g} s, {share:.0%} of the time in steps"
+        )
 
 
 def test_the_first_step_starts_at_ln_2(undisturbed: tuple[Path, TrainState]) -> None:

@@ -1,5 +1,6 @@
 """The step: what it changes, what it leaves, and what it counts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from unittest.mock import Mock
@@ -124,6 +125,33 @@ def test_a_step_that_is_not_finite_changes_nothing(loss: Loss, bad: float, good:
     assert metrics["learning_rate"] == pytest.approx(1e-3 * 2 / 5)
     assert_equal((ours.params, ours.opt_state), (expected.params, expected.opt_state))
     assert not np.array_equal(ours.trained["newline"], state.trained["newline"])
+
+
+def test_a_step_above_the_limit_changes_nothing() -> None:
+    config, graph, params = tiny_model()
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3, warmup_ratio=0.5), 10)
+    batches = [random_batch(config, seed, rows=2) for seed in range(2)]
+
+    @cache
+    def step_with(limit: float) -> Callable[..., tuple[TrainState, dict]]:
+        dtype = jnp.dtype("float32")
+        step = make_train_step(graph, LOSS, optimizer, dtype, grad_norm_limit=limit)
+        return jax.jit(step, compiler_options=QUICK)
+
+    start = init_state(*split_frozen(params, ("vision",)), optimizer)
+    state, _ = step_with(0.0)(start, batches[0])
+    norms = [float(step_with(0.0)(state, batch)[1]["grad_norm"]) for batch in batches]
+    below, above = (batches[number] for number in np.argsort(norms))
+    limited = step_with(sum(norms) / 2)
+
+    after, metrics = limited(state, above)
+    assert metrics["skipped"] == 1 and np.isfinite(metrics["loss"])
+    assert metrics["grad_norm"] == pytest.approx(max(norms), rel=1e-5)
+    assert_equal((after.params, after.opt_state), (state.params, state.opt_state))
+    assert after.step == 2
+    ours, metrics = limited(after, below)
+    assert metrics["skipped"] == 0
+    assert_same_parameters(ours, step_with(0.0)(state, below)[0])
 
 
 def assert_equal(ours: object, theirs: object) -> None:

@@ -27,8 +27,9 @@ from tpo_jax.models.presets import demo_model_json
 from tpo_jax.models.video_lmm import Params, VideoLMMConfig, abstract_model, init_params
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.preference.losses import EveryAnswerSFT
-from tpo_jax.training.loop import LoopConfig, read_metrics, train
+from tpo_jax.training.loop import LoopConfig, train
 from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer
+from tpo_jax.training.run_log import read_metrics
 from tpo_jax.training.step import init_state, make_train_step
 
 WEIGHTS = "model.safetensors"

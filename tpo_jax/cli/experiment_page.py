@@ -16,7 +16,7 @@ from tpo_jax.cli.arms import arm_settings
 from tpo_jax.cli.experiment import Exam
 from tpo_jax.cli.experiment_results import NAMES, find_results
 from tpo_jax.cli.settings import RunConfig
-from tpo_jax.training.loop import read_metrics
+from tpo_jax.training.run_log import read_metrics
 
 PAIRS_SHOWN = 6
 SHORT = {"base": "base", "sft": "SFT", "random": "random negatives", "tpo": "TPO", "dpo": "DPO"}

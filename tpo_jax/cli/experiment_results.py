@@ -37,7 +37,8 @@ from tpo_jax.cli.experiment import (
     read_answers,
 )
 from tpo_jax.cli.settings import RunConfig
-from tpo_jax.training.loop import read_metrics
+from tpo_jax.training.run_log import read_metrics
+from tpo_jax.training.step_clock import without_timing
 
 FRAMES = (8, 16, 32, 48, 64)
 DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -182,7 +183,7 @@ def _training(settings: RunConfig) -> dict[str, Any]:
     for arm in ARMS:
         folder = arm_settings(settings, arm, 0).folder("train")
         if folder.exists():
-            metrics = read_metrics(folder)
+            metrics = [without_timing(line) for line in read_metrics(folder)]
             found[arm] = {"steps": len(metrics), "first": metrics[0], "last": metrics[-1]}
     return found
 

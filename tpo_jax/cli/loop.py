@@ -13,7 +13,7 @@ from tpo_jax.cli import curate, export, reference, train
 from tpo_jax.cli.frames import make_frames
 from tpo_jax.cli.settings import RunConfig, read_settings
 from tpo_jax.errors import InputError
-from tpo_jax.training.loop import read_metrics
+from tpo_jax.training.run_log import read_metrics
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

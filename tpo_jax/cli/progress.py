@@ -30,9 +30,7 @@ class Update(Protocol):
 
 
 @contextmanager
-def stage_progress(
-    title: str, total: int, *, start: int = 0, stream: TextIO | None = None
-) -> Iterator[Update]:
+def stage_progress(title: str, total: int, *, stream: TextIO | None = None) -> Iterator[Update]:
     """Shows the progress of a stage while the block runs.
 
     On a terminal this is one bar with elapsed and remaining time. Otherwise (a log file, a pipe) it
@@ -46,17 +44,17 @@ def stage_progress(
     Args:
       title: name of the stage.
       total: number of items, at least 0.
-      start: number of items that an earlier run has already done; the remaining time is computed
-        from what was done since.
       stream: where to write; None means stderr.
 
     Yields:
-      `update(done, detail="")`; `done` counts from 0 and includes `start`.
+      `update(done, detail="")`; `done` includes what an earlier run did. The remaining time is
+      computed from what was done since the first call: that one holds what an earlier run did, and
+      what is done once, such as compiling.
     """
     stream = stream if stream is not None else sys.stderr
     if stream.isatty():
         with _bar(stream) as bar:
-            task = bar.add_task(title, total=total, completed=start, detail="")
+            task = bar.add_task(title, total=total, detail="")
 
             def update_bar(done: int, detail: str = "") -> None:
                 bar.update(task, completed=done, detail=detail)
@@ -64,7 +62,7 @@ def stage_progress(
             yield update_bar
         return
 
-    lines = _PlainLines(title=title, total=total, start=start, stream=stream)
+    lines = _PlainLines(title=title, total=total, stream=stream)
     whole = False
     try:
         yield lines.update
@@ -110,25 +108,26 @@ class _PlainLines:
 
     title: str
     total: int
-    start: int
     stream: TextIO
-    done: int = field(init=False)
+    done: int = 0
+    first: tuple[int, float] | None = None  # items and time of the first update
     began: float = field(init=False)
     last_line: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.done = self.start
         self.began = self.last_line = time.monotonic()
 
     def update(self, done: int, detail: str = "") -> None:
         self.done = done
         now = time.monotonic()
+        self.first = self.first or (done, now)
         if now - self.last_line < SECONDS_BETWEEN_LINES:
             return
         self.last_line = now
         parts = [f"{duration_text(now - self.began)} elapsed"]
-        if done > self.start:
-            left = (now - self.began) / (done - self.start) * (self.total - done)
+        first, since = self.first
+        if done > first:
+            left = (now - since) / (done - first) * (self.total - done)
             parts.append(f"about {duration_text(max(left, 0))} left")
         self._write(", ".join([*parts, detail] if detail else parts))
 

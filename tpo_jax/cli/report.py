@@ -16,7 +16,8 @@ from data_pipelines.pairs import Pair, read_pairs
 from tpo_jax.cli.experiment import is_experiment, open_exam
 from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.settings import RunConfig, read_settings
-from tpo_jax.training.loop import read_metrics
+from tpo_jax.training.run_log import read_metrics
+from tpo_jax.training.step_clock import without_timing
 
 PAIRS_SHOWN = 6
 GROUPS = ("all", "localized", "comprehensive")
@@ -54,7 +55,7 @@ def make_report(settings: RunConfig) -> Path:
 def summarise_run(settings: RunConfig) -> dict[str, Any]:
     """The run's numbers; the same run gives the same numbers, whenever and however often."""
     pairs = read_manifest(settings.folder("pairs"), "pairs")
-    metrics = read_metrics(settings.folder("train"))
+    metrics = [without_timing(line) for line in read_metrics(settings.folder("train"))]
     kinds = ["frames", "pairs", "reference", "train", "eval", "export"]
     if not settings.loss.needs_reference:
         kinds.remove("reference")

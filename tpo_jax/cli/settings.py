@@ -19,6 +19,7 @@ from tpo_jax.parallel.mesh import MeshConfig
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.training.loop import LoopConfig
 from tpo_jax.training.optimizer import OptimizerConfig
+from tpo_jax.training.profile import ProfileConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,7 @@ class RunConfig:
     export: ExportConfig
     synthetic: SyntheticConfig
     arms: ArmsConfig = ArmsConfig()
+    profile: ProfileConfig = ProfileConfig()
 
     def folder(self, artefact: str) -> Path:
         """Where this run keeps `frames`, `pairs`, `reference`, `train`, `eval`, `export`."""

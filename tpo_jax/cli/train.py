@@ -1,35 +1,29 @@
 """`tpo train`: pairs and reference -> checkpoint."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipelines.artefacts import (
-    building,
-    check_made_from,
-    check_unfinished,
-    read_manifest,
-    write_manifest,
-)
-from data_pipelines.batch_plan import BatchPlan, plan_batches
+from data_pipelines.artefacts import building, check_unfinished, write_manifest
+from data_pipelines.batch_plan import BatchPlan
 from data_pipelines.loader import load_batches
+from tpo_jax.cli.debug_batch import debug_batch
 from tpo_jax.cli.progress import stage_progress, warn
-from tpo_jax.cli.rows import TrainingRows, read_rows
-from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
-from tpo_jax.errors import InputError
-from tpo_jax.parallel.mesh import check_batch, host_rows, make_mesh
-from tpo_jax.preference.reference import read_table
+from tpo_jax.cli.rows import TrainingRows
+from tpo_jax.cli.settings import RunConfig, is_done, read_settings
+from tpo_jax.cli.train_inputs import RUNS_WITH, read_inputs
+from tpo_jax.parallel.mesh import host_rows
+from tpo_jax.planning.utilisation import Utilisation
+from tpo_jax.training.boards import import_wandb
 from tpo_jax.training.loop import LoopConfig, init_sharded_state, train
 from tpo_jax.training.optimizer import make_optimizer, split_frozen
-from tpo_jax.training.step import check_accumulate, make_train_step
+from tpo_jax.training.run_log import read_metrics
+from tpo_jax.training.step import make_train_step
+from tpo_jax.training.step_clock import goodput, time_spent
 from tpo_jax.training.xla_options import options_refused
-
-# Changes time and memory, and no result but in the order of sums: recorded beside the recipe.
-RUNS_WITH = ("remat", "accumulate", "xla_options", "loader_workers")
 
 SHOWN = 5  # dropped pairs
 
@@ -41,46 +35,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "RUN_DIR/train: Orbax checkpoints, metrics.jsonl and TensorBoard curves. Killed and run "
         "again, it goes on from the newest checkpoint and ends with the same weights."
     )
+    parser.add_argument(
+        "--debug-batch",
+        type=int,
+        metavar="STEP",
+        help="train nothing: show each pair of this step's batch under the newest checkpoint, and "
+        "where in the model something is not finite; exit status 1 if anything is",
+    )
 
 
-def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
+def run(args: argparse.Namespace, config: ConfigDict | None) -> int | None:
     """Run the verb."""
-    train_policy(read_settings(config))
-
-
-def train_made_from(settings: RunConfig, training: TrainingRows, steps: int) -> dict:
-    """What a training run depends on. What changes only time and memory is left out."""
-    recipe = as_json(replace(settings.train, steps=steps))
-    for name in ("save_every", "epochs", *RUNS_WITH, "on_nonfinite", "max_skipped"):
-        del recipe[name]
-    return training.made_from | {
-        "loss": as_json(settings.loss),
-        "train": recipe,
-        "seed": settings.seed,
-    }
+    settings = read_settings(config)
+    if args.debug_batch is not None:
+        return debug_batch(read_inputs(settings), args.debug_batch)
+    train_policy(settings)
+    return None
 
 
 def train_policy(settings: RunConfig) -> None:
     """Train to the end, from wherever an earlier run of the same config stopped."""
-    mesh = make_mesh(settings.mesh)
-    check_batch(mesh, settings.train.batch_pairs)
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    check_accumulate(settings.train.batch_pairs, settings.train.accumulate, ways)
-    training = read_rows(settings, "train", mesh)
-    pairs = len(training.rows.pairs)
-    size = settings.train.batch_pairs
-    steps = settings.train.steps or max(1, settings.train.epochs * len(training.numbers) // size)
-    made_from = train_made_from(settings, training, steps)
+    if settings.train.wandb:
+        import_wandb()  # said before anything is read
+    inputs = read_inputs(settings)
+    mesh, training, steps = inputs.mesh, inputs.training, inputs.steps
     out = settings.folder("train")
     with stage_progress("train", steps) as update:
-        if is_done(out, "train", made_from):
+        if is_done(out, "train", inputs.made_from):
             update(steps, "done before")
             return
         loss = settings.loss
-        reference = _read_reference(settings, training) if loss.needs_reference else None
-        plan = plan_batches(
-            training.numbers, training.rows.buckets, steps=steps, batch=size, seed=settings.seed
-        )
+        reference = inputs.read_reference()
+        plan = inputs.plan()
         loading = tell_loading(training, plan)
         optimizer = make_optimizer(settings.train, steps)
         step = make_train_step(
@@ -89,12 +75,13 @@ def train_policy(settings: RunConfig) -> None:
             optimizer,
             jnp.dtype(settings.compute_dtype),
             accumulate=settings.train.accumulate,
+            grad_norm_limit=settings.train.grad_norm_limit,
         )
         with (
             building(out, resume=True) as partial,
             options_refused(settings.train.xla_options),
         ):
-            check_unfinished(partial, made_from)
+            check_unfinished(partial, inputs.made_from)
             train(
                 init_sharded_state(
                     *split_frozen(training.model.params, settings.train.frozen), optimizer, mesh
@@ -104,33 +91,40 @@ def train_policy(settings: RunConfig) -> None:
                     training.rows,
                     plan,
                     start=start,
-                    places=host_rows(mesh, size),
+                    places=host_rows(mesh, settings.train.batch_pairs),
                     reference=reference,
                     workers=settings.train.loader_workers,
                 ),
                 partial,
                 config=LoopConfig(
-                    steps=steps,
-                    save_every=settings.train.save_every,
-                    on_nonfinite=settings.train.on_nonfinite,
-                    max_skipped=settings.train.max_skipped,
+                    **{one.name: getattr(settings.train, one.name) for one in fields(LoopConfig)}
+                    | {"steps": steps}
                 ),
                 mesh=mesh,
                 compute_dtype=settings.compute_dtype,
                 at_reference=loss.pair_loss.at_reference if loss.needs_reference else None,
                 xla_options=settings.train.xla_options,
+                pair_ids=lambda number: training.rows.ids(plan.numbers_SB[number]),
+                speed=Utilisation(
+                    config=training.model.config,
+                    trained=frozenset(training.model.params) - set(settings.train.frozen),
+                    devices=mesh.devices.flatten().tolist(),
+                ),
+                profile=settings.profile,
                 progress=lambda done, total, detail: update(done, detail),
                 warn=warn,
             )
             runs_with = {name: getattr(settings.train, name) for name in RUNS_WITH}
+            spent = time_spent(read_metrics(partial))
             write_manifest(
                 partial,
                 "train",
-                made_from,
+                inputs.made_from,
                 steps=steps,
-                pairs=pairs,
+                pairs=len(training.rows.pairs),
                 runs_with=runs_with,
                 loading=loading,
+                time=spent | {"goodput": goodput(spent)},
             )
 
 
@@ -147,17 +141,3 @@ def tell_loading(training: TrainingRows, plan: BatchPlan) -> dict[str, Any]:
     if len(dropped) > SHOWN:
         warn(f"{len(dropped) - SHOWN:,} more pairs dropped; the manifest has them all")
     return {"shapes": shapes, "dropped": [{"id": name, "reason": why} for name, why in dropped]}
-
-
-def _read_reference(settings: RunConfig, training: TrainingRows) -> dict[str, np.ndarray]:
-    folder = settings.folder("reference")
-    manifest = read_manifest(folder, "reference")
-    mend = f"delete {folder} and run `tpo reference` again"
-    check_made_from(folder, manifest["made_from"], training.made_from, mend)
-    table = read_table(folder)
-    lacking = [pair.id for pair in training.rows.pairs if pair.id not in table]
-    if lacking:
-        raise InputError(
-            f"{folder}: has no log-probs for {len(lacking)} pairs (first: {lacking[0]}); {mend}"
-        )
-    return table

@@ -284,7 +284,7 @@ def _states(
         _, metrics = loss(policy, row_mask(batch), base)
         metrics |= SFT()(policy, row_mask(batch))[1]
         sums = jnp.concatenate([policy[0].sum(axis=-1), base[0].sum(axis=-1)])
-        return _all_states(model, batch), metrics | dict(zip(LOGPROBS, sums, strict=True))
+        return all_states(model, batch), metrics | dict(zip(LOGPROBS, sums, strict=True))
 
     everything = jax.device_put((case.policy.params, case.reference.params, dict(batch)), device)
     compiled = jax.jit(run, compiler_options=compiler_options)
@@ -300,7 +300,7 @@ def _states(
     return found | {name: scalars[name] for name in (*LOGPROBS, *LOSSES)}
 
 
-def _all_states(model: VideoLMM, batch: Row) -> Numbers:
+def all_states(model: VideoLMM, batch: Row) -> Numbers:
     """By the names in VIDEO_STATES and ROW_STATES, layers stacked, and the logits."""
     tower_LFPD = model.vision.states(batch["frames"][0])
     projected_FPD = model.projector(model.vision(batch["frames"][0]))

@@ -1,6 +1,5 @@
 """The loop around the step: batches in, metrics out, checkpoints on the way."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,18 +10,20 @@ import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from tensorboardX import SummaryWriter
 
 from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
 from tpo_jax.parallel.mesh import place_batch
 from tpo_jax.parallel.rules import param_shardings
+from tpo_jax.preference.logprobs import Batch
 from tpo_jax.training.alarms import WINDOW, likelihood_alarm
 from tpo_jax.training.checkpoints import Checkpoints
+from tpo_jax.training.profile import PROFILE_FOLDER, Profile, ProfileConfig
+from tpo_jax.training.run_log import BAD_BATCHES_FILE, RunLog
 from tpo_jax.training.step import TrainState, TrainStep, init_state
+from tpo_jax.training.step_clock import StepClock, TimedStep, goodput
 from tpo_jax.training.xla_options import tpu_options
 
-METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 # Before the first step the policy is the reference: margins are 0, and the loss on pairs is what it
 # is there (ln 2 for DPO). In bf16 that is exact if the table was made on the same mesh; another one
@@ -32,20 +33,33 @@ FIRST_STEP_TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}
 HostBatch = Mapping[str, np.ndarray]
 Progress = Callable[[int, int, str], None]
 Warn = Callable[[str], None]
+Speed = Callable[[Batch, Mapping[str, float], float], dict[str, float]]
+PairIds = Callable[[int], Sequence[str]]
+SHOWN_IDS = 4
+NO_PROFILE = ProfileConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How long to train, how often to save, and what to do about a loss that is not finite.
+    """How long to train, how often to save, and what to do about a step that is bad.
 
-    Such a step changes nothing. `on_nonfinite` says whether the run then stops or goes on with the
-    next batch; it stops all the same after `max_skipped` of them in a row.
+    Bad is one whose loss or gradient is not finite, or whose gradient's norm, before clipping, is
+    above `grad_norm_limit` (0: any norm is good). It changes nothing. `on_nonfinite` says whether
+    the run then stops or goes on with the next batch; it stops all the same after `max_skipped` of
+    them in a row. `wandb` names a project of Weights & Biases to draw the metrics in too.
     """
 
     steps: int
     save_every: int = 50
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_skipped: int = 5
+    grad_norm_limit: float = 0.0
+    wandb: str = ""
+
+    def __post_init__(self) -> None:
+        """ValueError when the limit is negative."""
+        if not self.grad_norm_limit >= 0:
+            raise ValueError(f"grad_norm_limit is {self.grad_norm_limit}; it must be 0 or more")
 
 
 def init_sharded_state(
@@ -91,15 +105,21 @@ def train(
     compute_dtype: str,
     at_reference: float | None,
     xla_options: Sequence[str] = (),
+    pair_ids: PairIds = lambda step: (),
+    speed: Speed = lambda batch, metrics, seconds: {},
+    profile: ProfileConfig = NO_PROFILE,
     progress: Progress,
     warn: Warn,
 ) -> TrainState:
     """Train to `config.steps`, from the newest checkpoint in `folder` if there is one.
 
     `batches_from(n)` gives the batches from step n on, so resuming costs nothing. Metrics go to
-    `metrics.jsonl`, a line a step, and to TensorBoard. `warn` is told when chosen answers become
-    less likely while the margin grows, at most once in so many steps as the alarm looks at, and of
-    a checkpoint that is damaged.
+    `metrics.jsonl`, a line a step, and to TensorBoard, with where its time went (`step_clock.py`;
+    a save is in the line of the step after it) and what `speed(batch, metrics, seconds)` makes of
+    it; the trace of the steps of `profile` to `profile/`. Of a step that changed nothing the ids of
+    its pairs, `pair_ids(n)` for the batch that is `batches_from`'s n-th, go to
+    `bad_batches.jsonl`. `warn` is told when chosen answers become less likely while the margin
+    grows, at most once in so many steps as the alarm looks at, and of a checkpoint that is damaged.
 
     Raises:
       InputError: a loss or gradient is not finite (see LoopConfig), or the loss on pairs of the
@@ -108,113 +128,95 @@ def train(
     """
     shardings = param_shardings(mesh, state)
     state = jax.device_put(state, shardings)
-    compiled = jit_step(step, shardings, tpu_options(xla_options, mesh))
+    clock = StepClock()
+    timed = TimedStep(jit_step(step, shardings, tpu_options(xla_options, mesh)), clock)
     with Checkpoints(
         folder / CHECKPOINTS_FOLDER, save_every=config.save_every, warn=warn
     ) as checkpoints:
         start = checkpoints.latest or 0
         if start:
             state = checkpoints.restore(state)
-        lines = _metrics_before(folder / METRICS_FILE, start)
-        board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
-        with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.truncate(sum(len(line.encode()) for line in lines))
+        with (
+            RunLog(folder, start, config.wandb) as log,
+            Profile(folder / PROFILE_FOLDER, profile) as profiler,
+        ):
             batches = batches_from(start)
-            history = [_nan_for_none(json.loads(line)) for line in lines]
             warned = start
             skipped, unchecked = 0, at_reference is not None and start == 0
-            batch = place_batch(mesh, next(batches)) if start < config.steps else {}
+            with clock.measure("input"):
+                batch = place_batch(mesh, next(batches)) if start < config.steps else {}
             for number in range(start, config.steps):
-                with jax.set_mesh(mesh):
-                    state, metrics = compiled(state, batch)
-                # While the step runs, the next batch goes to the devices.
-                following = next(batches) if number + 1 < config.steps else None
-                batch = place_batch(mesh, following) if following else {}
-                # Reading the metrics waits for the step: on CPU, steps must not pile up.
+                with profiler.step(number + 1):
+                    running = batch
+                    with jax.set_mesh(mesh):
+                        state, metrics = timed.start(state, running)
+                    # While the step runs, the next batch goes to the devices.
+                    following = next(batches) if number + 1 < config.steps else None
+                    batch = place_batch(mesh, following) if following else {}
+                    seconds = timed.wait()  # on CPU, steps must not pile up
                 seen = {name: float(value) for name, value in metrics.items()}
                 skipped = skipped + 1 if seen["skipped"] else 0
                 if skipped:
-                    _check_skipped(folder, number + 1, skipped, seen, config)
+                    ids = pair_ids(number)
+                    log.write_bad_batch(number + 1, ids, seen)
+                    _check_skipped(folder, number + 1, ids, skipped, seen, config)
                 elif unchecked:
                     _check_first_step(seen, at_reference, compute_dtype)
                     unchecked = False
-                file.write(json.dumps({"step": number + 1} | _finite_or_none(seen)) + "\n")
-                file.flush()
-                for name, value in seen.items():
-                    board.add_scalar(name, value, number + 1)
-                history.append(seen)
-                if number + 1 - warned >= WINDOW and (said := likelihood_alarm(history)):
+                line = seen | speed(running, seen, seconds) | clock.take()
+                log.write(number + 1, line)
+                if number + 1 - warned >= WINDOW and (said := likelihood_alarm(log.history)):
                     warn(f"step {number + 1}: {said}")
                     warned = number + 1
-                checkpoints.save(number + 1, state, force=number + 1 == config.steps)
-                detail = "skipped: not finite" if skipped else f"loss {seen['loss']:.3f}"
-                progress(number + 1, config.steps, detail)
-        board.close()
+                with clock.measure("save"):
+                    checkpoints.save(number + 1, state, force=number + 1 == config.steps)
+                detail = f"skipped: {_fault(seen, config)}" if skipped else _told(seen)
+                share = f"{goodput(log.spent):.0%} of the time in steps"
+                waited = f"{seconds:.3g} s a step, input {line['input_seconds']:.2g} s"
+                progress(number + 1, config.steps, f"{detail}, {waited}, {share}")
     return state
 
 
-def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The metrics of a run folder, one dict a step; NaN for what was not finite.
-
-    Raises:
-      InputError: the file is missing or damaged.
-    """
-    path = folder / METRICS_FILE
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        found = [_nan_for_none(json.loads(line)) for line in lines]
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); train again") from error
-    values = [value for line in found for value in line.values()]
-    if not found or any(line.keys() != found[0].keys() for line in found) or not values:
-        raise InputError(f"{path}: its lines do not tell the same of every step; train again")
-    if "step" not in found[0] or not all(type(value) in (int, float) for value in values):
-        raise InputError(f"{path}: holds other things than the numbers of steps; train again")
-    return found
-
-
-def _nan_for_none(line: Mapping[str, float | None]) -> dict[str, float]:
-    """What `_finite_or_none` was given."""
-    return {name: math.nan if value is None else value for name, value in line.items()}
-
-
-def _metrics_before(path: Path, step: int) -> list[str]:
-    """Lines of the steps that the checkpoint holds; later ones are done again.
-
-    Raises:
-      InputError: the file is damaged.
-    """
-    if not path.exists():
-        return []
-    kept = []
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] > step:
-                break
-            kept.append(line)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); delete it") from error
-    return kept
-
-
-def _finite_or_none(seen: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON knows no NaN."""
-    return {name: value if math.isfinite(value) else None for name, value in seen.items()}
-
-
 def _check_skipped(
-    folder: Path, step: int, skipped: int, seen: Mapping[str, float], config: LoopConfig
+    folder: Path,
+    step: int,
+    ids: Sequence[str],
+    skipped: int,
+    seen: Mapping[str, float],
+    config: LoopConfig,
 ) -> None:
     """Raises InputError when the run is not to go on after a step that changed nothing."""
     if config.on_nonfinite == "skip" and skipped <= config.max_skipped:
         return
     in_a_row = f" ({skipped} in a row)" if skipped > 1 else ""
+    named = ", ".join(ids[:SHOWN_IDS]) + (", ..." if len(ids) > SHOWN_IDS else "")
+    pairs = f" on pairs {named}" if ids else ""
+    look = f"; look at each pair with --debug-batch={step}" if ids else ""
     raise InputError(
-        f"{folder}: at step {step} the loss is {seen['loss']} and the gradient's norm "
-        f"{seen['grad_norm']}{in_a_row}; no parameter was changed by it; try a lower "
+        f"{folder}: at step {step}{in_a_row} {_fault(seen, config)}{pairs}; no parameter was "
+        f"changed by it, and {BAD_BATCHES_FILE} names its pairs{look}; try a lower "
         "config.train.learning_rate, or leave such batches out with "
         'config.train.on_nonfinite="skip"'
     )
+
+
+def _told(seen: Mapping[str, float]) -> str:
+    """The metrics of a progress line, as far as the loss has them."""
+    told = [f"loss {seen['loss']:.3f}"]
+    if "reward_margin" in seen:
+        told.append(f"margin {seen['reward_margin']:.3f}")
+    if "reward_accuracy" in seen:
+        told.append(f"accuracy {seen['reward_accuracy']:.0%}")
+    return ", ".join(told)
+
+
+def _fault(seen: Mapping[str, float], config: LoopConfig) -> str:
+    """Why a step changed nothing."""
+    loss, norm = seen["loss"], seen["grad_norm"]
+    if math.isfinite(loss) and math.isfinite(norm):
+        limit = config.grad_norm_limit
+        return f"the gradient's norm is {norm:.4g}, above config.train.grad_norm_limit={limit:g}"
+    return f"the loss is {loss} and the gradient's norm {norm}"
 
 
 def _check_first_step(

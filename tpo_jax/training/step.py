@@ -39,6 +39,7 @@ class TrainState:
 
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+LossOf = Callable[[Params, Params, Batch, Any], tuple[jax.Array, Metrics]]
 
 
 def init_state(
@@ -82,6 +83,21 @@ def split_rows(batch: Batch, parts: int) -> dict[str, jax.Array]:
     }
 
 
+def make_loss(graph: nnx.GraphDef, loss: Loss, compute_dtype: jnp.dtype) -> LossOf:
+    """(trained, frozen, batch, total weight or None) -> (loss, metrics)."""
+
+    def loss_of(
+        trained: Params, frozen: Params, batch: Batch, total_weight: Any
+    ) -> tuple[jax.Array, Metrics]:
+        # Frozen parts are no argument of the gradient: nothing is kept of them to go back through.
+        model = nnx.merge(graph, cast({**trained, **frozen}, compute_dtype))
+        policy = row_logprobs(model, batch)
+        given = {} if total_weight is None else {"total_weight": total_weight}
+        return loss(policy, row_mask(batch), batch.get("reference_logprobs"), **given)
+
+    return loss_of
+
+
 def make_train_step(
     graph: nnx.GraphDef,
     loss: Loss,
@@ -89,6 +105,7 @@ def make_train_step(
     compute_dtype: jnp.dtype,
     *,
     accumulate: int = 1,
+    grad_norm_limit: float = 0.0,
 ) -> TrainStep:
     """The step for a model structure, a loss and an optimizer; jit it where it is used.
 
@@ -100,7 +117,7 @@ def make_train_step(
     batch, so that what comes out is what the whole batch would give.
 
     A step whose loss or gradient is not finite changes no parameter, no moment and no count of the
-    optimizer.
+    optimizer. Nor does one whose `grad_norm` is above `grad_norm_limit`, if that is not 0.
 
     Metrics are those of the loss, and:
       tokens: tokens of the rows, visual ones too; padding is left out.
@@ -110,16 +127,7 @@ def make_train_step(
       skipped: 1 if the step changed nothing, else 0.
     """
 
-    def loss_of(
-        trained: Params, frozen: Params, batch: Batch, total_weight: Any
-    ) -> tuple[jax.Array, Metrics]:
-        # Frozen parts are no argument of the gradient: nothing is kept of them to go back through.
-        model = nnx.merge(graph, cast({**trained, **frozen}, compute_dtype))
-        policy = row_logprobs(model, batch)
-        given = {} if total_weight is None else {"total_weight": total_weight}
-        return loss(policy, row_mask(batch), batch.get("reference_logprobs"), **given)
-
-    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    gradient = jax.value_and_grad(make_loss(graph, loss, compute_dtype), has_aux=True)
 
     def whole(state: TrainState, batch: Batch) -> tuple[Params, Metrics]:
         (value, metrics), grads = gradient(state.trained, state.frozen, batch, None)
@@ -140,7 +148,9 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, metrics = (in_parts if accumulate > 1 else whole)(state, batch)
         grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+        good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+        if grad_norm_limit:
+            good &= grad_norm <= grad_norm_limit
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trained)
         trained = optax.apply_updates(state.trained, updates)
         padding_share = jnp.mean(batch["branch"] == PAD_BRANCH)
@@ -148,13 +158,13 @@ def make_train_step(
             "tokens": (1 - padding_share) * batch["branch"].size,
             "padding_share": padding_share,
             "grad_norm": grad_norm,
-            "skipped": 1 - finite.astype(jnp.float32),
+            "skipped": 1 - good.astype(jnp.float32),
         }
         rate = learning_rate_of(opt_state)
         if rate is not None:
             metrics["learning_rate"] = rate
         trained, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
+            lambda new, old: jnp.where(good, new, old),
             (trained, opt_state),
             (state.trained, state.opt_state),
         )
