@@ -9,12 +9,14 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.tasks.own_choices import TASK
+from data_pipelines.frames import FrameStore
 from data_pipelines.pair_formats.row import from_pair
-from data_pipelines.pairs import read_pairs
+from data_pipelines.pairs import Pair, read_pairs, write_pairs
 from data_pipelines.synthetic import write_videos
-from tpo_jax.cli.doctor_model import shipped_case
+from tpo_jax.cli.doctor_model import SHIPPED, shipped_case
 from tpo_jax.cli.main import main
 from tpo_jax.interop.golden_case import OUTPUTS
+from tpo_jax.loading import ASSETS
 
 SMALL = (
     "--config.workers=1",
@@ -77,6 +79,40 @@ def make_base(folder: Path) -> None:
     (unfinished / "manifest.json").unlink()
     shutil.rmtree(unfinished / "checkpoints" / "step_2")
     partial.rename(folder)
+
+
+def make_small_base(folder: Path) -> None:
+    """What needs no model to run: videos, their frames, pairs, questions, a log, checkpoints."""
+    videos = folder / "videos"
+    write_videos(videos, folder / "truth.json", count=2, events=(2, 2), seed=5)
+    run(["frames", *run_arguments(folder)])
+    shutil.copytree(ASSETS / SHIPPED, folder / "run" / "export")
+    run(["import", str(ASSETS / SHIPPED), str(folder / "imported")])
+    names = FrameStore.open(folder / "run" / "frames").videos
+    pairs = [
+        Pair(
+            id=f"p{number}",
+            video_id=name,
+            granularity="comprehensive",
+            kind="given",
+            question=QUESTION,
+            chosen="a ring",
+            rejected="a star",
+            negative="none",
+            chosen_frames=[],
+            rejected_frames=[],
+            segment=None,
+            generator="unknown",
+            sampling={},
+            judge="none",
+        )
+        for number, name in enumerate(names)
+    ]
+    (folder / "run" / "pairs").mkdir()
+    write_pairs(folder / "run" / "pairs" / "pairs.jsonl", pairs)
+    write_pair_files(folder)
+    write_questions(folder)
+    write_case(folder / "golden")
 
 
 def run(arguments: list[str]) -> None:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,9 @@ class Result:
     seconds: float
 
 
-def run_case(number: int, seed: int, base: Path, work: Path) -> Result:
+def run_case(
+    number: int, seed: int, base: Path, work: Path, targets: Sequence[Target] = TARGETS
+) -> Result:
     """Runs a case in a folder of its own, which is gone afterwards.
 
     Args:
@@ -62,10 +64,11 @@ def run_case(number: int, seed: int, base: Path, work: Path) -> Result:
       seed: of the whole run.
       base: what `make_base` made.
       work: folder to work in.
+      targets: one of them is drawn.
     """
     rng = np.random.default_rng([seed, number])
-    weights = np.array([target.weight for target in TARGETS])
-    target = TARGETS[int(rng.choice(len(TARGETS), p=weights / weights.sum()))]
+    weights = np.array([target.weight for target in targets])
+    target = targets[int(rng.choice(len(targets), p=weights / weights.sum()))]
     top = work / f"case_{number}"
     shutil.rmtree(top, ignore_errors=True)
     case, outside = top / "case", top / OUTSIDE
@@ -77,8 +80,9 @@ def run_case(number: int, seed: int, base: Path, work: Path) -> Result:
     began = time.monotonic()
     try:
         arguments, damaged, told = _damage(target, rng, case, outside)
+        orbax = target.kind in ("imported", "trained", "unfinished run")
         with _opened_in(outside) as opened:
-            status, error = _run(arguments, top / "stdout", top / "stderr")
+            status, error = _run(arguments, top / "stdout", top / "stderr", orbax)
         text = (top / "stderr").read_text("utf-8", "replace")
         # A value that was given names its option: `--topology=v5p-0`.
         given = [one.partition("=")[2] or one for one in arguments]
@@ -173,7 +177,7 @@ def _keys(section: ConfigDict, where: str = "") -> list[str]:
 # ------------------------------------------------------------------------------------------- judge
 
 
-def _run(arguments: list[str], out: Path, err: Path) -> tuple[int, str]:
+def _run(arguments: list[str], out: Path, err: Path, collect: bool) -> tuple[int, str]:
     """The exit status, and the traceback if it raised; what it prints goes to files."""
     kept = [os.dup(1), os.dup(2)]
     sys.stdout.flush()
@@ -187,7 +191,8 @@ def _run(arguments: list[str], out: Path, err: Path) -> tuple[int, str]:
     except (Exception, SystemExit):
         return CRASHED, traceback.format_exc()
     finally:
-        gc.collect()  # what is said of what is left of a failed read is said now
+        if collect:  # what Orbax leaves of a failed read may complain when it is collected
+            gc.collect()
         sys.stdout.flush()
         sys.stderr.flush()
         for descriptor, old in zip((1, 2), kept, strict=True):

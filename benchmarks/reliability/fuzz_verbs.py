@@ -158,9 +158,11 @@ TARGETS = (
     Target(kind="golden case", verb=("verify", "{case}/golden"), copies=("golden",),
            damaged=("golden/*",), has_config=False, weight=6),
     # Configs: damaged are the file, or values given on the command line.
-    Target(kind="config file", verb=("frames", "--dry-run", "--config={damaged}"),
+    Target(kind="config file", verb=("frames", "--dry-run", "--config={damaged}",
+           "--config.workers=1"),
            copies=("videos",), damaged=("config.py",), has_config=False, weight=6),
-    Target(kind="config file", verb=("curate", "--dry-run", "--config={damaged}"),
+    Target(kind="config file", verb=("curate", "--dry-run", "--config={damaged}",
+           "--config.workers=1"),
            copies=("run/frames",), damaged=("config.py",), has_config=False, weight=4),
     Target(kind="config value", verb=("frames", "--dry-run"), copies=("videos",), damaged=(),
            weight=5),

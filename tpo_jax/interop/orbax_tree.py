@@ -1,5 +1,6 @@
 """A nested dict of arrays in an Orbax folder, written whole and read whole or a leaf at a time."""
 
+import functools
 import inspect
 import math
 import sys
@@ -42,12 +43,14 @@ def write_tree(folder: epath.PathLike, tree: Params) -> None:
         )
 
 
+@functools.cache
 def _hush_leftovers() -> None:
-    """Orbax drops the reads beside one that failed; each would print a traceback when collected."""
+    """Reads that Orbax drops beside one that failed would each print a traceback, for a while."""
     before = sys.unraisablehook
 
     def tell_others(unraisable: "sys.UnraisableHookArgs") -> None:
-        if not inspect.iscoroutine(unraisable.object):
+        closed = str(unraisable.exc_value) == "Event loop is closed"
+        if not closed and not inspect.iscoroutine(unraisable.object):
             before(unraisable)
 
     sys.unraisablehook = tell_others
@@ -59,16 +62,15 @@ class OrbaxTree:
     def __init__(self, folder: epath.PathLike):
         """Raises InputError if there is no Orbax folder."""
         self._folder = absolute(folder)
+        _hush_leftovers()
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             try:
                 found = checkpointer.metadata(self._folder).item_metadata
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                _hush_leftovers()
                 raise InputError(
                     f"{folder}: cannot be read as an Orbax folder ({error}); make it again"
                 ) from error
         if found is None:
-            _hush_leftovers()
             raise InputError(f"{folder}: holds no Orbax arrays; make it again")
         # Entries with .shape and .dtype, in the nesting that was saved.
         self.metadata: Any = found.tree
@@ -81,7 +83,6 @@ class OrbaxTree:
                     self._folder, args=ocp.args.PyTreeRestore(item=wanted, restore_args=options)
                 )
             except Exception as error:  # Orbax raises a bare Exception for a damaged array
-                _hush_leftovers()
                 reason = " ".join(str(error.__cause__ or error).split())[:200]
                 raise InputError(
                     f"{self._folder}: damaged ({reason}); make it again, or use an older copy"
