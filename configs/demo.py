@@ -108,6 +108,7 @@ def get_config() -> ConfigDict:
                 "answer_buckets": (),
                 "max_tokens": 0,
                 "loader_workers": 0,
+                "grace_seconds": 25.0,  # that a checkpoint may take after SIGTERM
                 "xla_options": (),
             },
             "eval": {

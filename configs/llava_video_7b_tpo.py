@@ -129,6 +129,7 @@ def get_config() -> ConfigDict:
                 "answer_buckets": (),  # ours: all answers are padded to the longest
                 "max_tokens": 0,  # ours: no bound
                 "loader_workers": 0,  # ours: threads
+                "grace_seconds": 25.0,  # ours: spot machines give 30 s
                 "xla_options": (),  # ours: of the TPU compiler, such as "xla_NAME=VALUE"
             },
             "eval": {

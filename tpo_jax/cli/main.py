@@ -22,7 +22,7 @@ from typing import NoReturn
 import absl.logging
 
 from data_pipelines.errors import InputError as DataInputError
-from tpo_jax import __version__
+from tpo_jax import __version__, termination
 from tpo_jax.errors import InputError, did_you_mean
 
 EXIT_FAILED = 1
@@ -108,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0; 1 after a bad verdict (`tpo verify`, `tpo doctor`); 2 after something the
-      user can mend (one line on stderr, no traceback); 130 after Ctrl-C. Any other exception is a
-      bug and keeps its traceback.
+      user can mend (one line on stderr, no traceback); 130 after Ctrl-C, and 143 after SIGTERM. Any
+      other exception is a bug and keeps its traceback.
 
     Raises:
       SystemExit: with status 0, after --help or --version.
@@ -117,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = "tpo"
     try:
+        if argv is None:
+            termination.install()
         if not arguments or arguments[0].startswith("-"):
             _print_help(arguments)
         name, *rest = arguments
@@ -128,11 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{command}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return EXIT_INPUT_ERROR
     except KeyboardInterrupt:
-        print(
-            f"\n{command}: interrupted; running the same command again continues where it stopped",
-            file=sys.stderr,
-        )
+        print(f"\n{command}: interrupted; {termination.GOES_ON}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except termination.Terminated as told:
+        saved = f"{told}; " if str(told) else ""
+        print(f"{command}: terminated; {saved}{termination.GOES_ON}", file=sys.stderr, flush=True)
+        return termination.EXIT_TERMINATED
 
 
 class _Parser(argparse.ArgumentParser):

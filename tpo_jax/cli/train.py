@@ -23,6 +23,7 @@ from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import check_batch, host_rows, make_mesh
 from tpo_jax.preference.reference import read_table
+from tpo_jax.termination import put_off
 from tpo_jax.training.loop import LoopConfig, init_sharded_state, train
 from tpo_jax.training.optimizer import make_optimizer, split_frozen
 from tpo_jax.training.step import check_accumulate, make_train_step
@@ -30,6 +31,8 @@ from tpo_jax.training.xla_options import options_refused
 
 # Changes time and memory, and no result but in the order of sums: recorded beside the recipe.
 RUNS_WITH = ("remat", "accumulate", "xla_options", "loader_workers")
+
+SAVES_WITH = ("save_every", "grace_seconds")
 
 SHOWN = 5  # dropped pairs
 
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
 def train_made_from(settings: RunConfig, training: TrainingRows, steps: int) -> dict:
     """What a training run depends on. What changes only time and memory is left out."""
     recipe = as_json(replace(settings.train, steps=steps))
-    for name in ("save_every", "epochs", *RUNS_WITH, "on_nonfinite", "max_skipped"):
+    for name in ("epochs", *RUNS_WITH, *SAVES_WITH, "on_nonfinite", "max_skipped"):
         del recipe[name]
     return training.made_from | {
         "loss": as_json(settings.loss),
@@ -93,6 +96,7 @@ def train_policy(settings: RunConfig) -> None:
         with (
             building(out, resume=True) as partial,
             options_refused(settings.train.xla_options),
+            put_off(settings.train.grace_seconds) as terminated,
         ):
             check_unfinished(partial, made_from)
             train(
@@ -119,6 +123,7 @@ def train_policy(settings: RunConfig) -> None:
                 compute_dtype=settings.compute_dtype,
                 at_reference=loss.pair_loss.at_reference if loss.needs_reference else None,
                 xla_options=settings.train.xla_options,
+                must_end=terminated,
                 progress=lambda done, total, detail: update(done, detail),
                 warn=warn,
             )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tensorboardX import SummaryWriter
 
@@ -17,6 +18,7 @@ from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
 from tpo_jax.parallel.mesh import place_batch
 from tpo_jax.parallel.rules import param_shardings
+from tpo_jax.termination import Terminated
 from tpo_jax.training.alarms import WINDOW, likelihood_alarm
 from tpo_jax.training.checkpoints import Checkpoints
 from tpo_jax.training.step import TrainState, TrainStep, init_state
@@ -91,6 +93,7 @@ def train(
     compute_dtype: str,
     at_reference: float | None,
     xla_options: Sequence[str] = (),
+    must_end: Callable[[], bool] = lambda: False,
     progress: Progress,
     warn: Warn,
 ) -> TrainState:
@@ -99,9 +102,10 @@ def train(
     `batches_from(n)` gives the batches from step n on, so resuming costs nothing. Metrics go to
     `metrics.jsonl`, a line a step, and to TensorBoard. `warn` is told when chosen answers become
     less likely while the margin grows, at most once in so many steps as the alarm looks at, and of
-    a checkpoint that is damaged.
+    a checkpoint that is damaged. `must_end` is asked after every step.
 
     Raises:
+      Terminated: `must_end` said so, on any host; the state is saved.
       InputError: a loss or gradient is not finite (see LoopConfig), or the loss on pairs of the
         first step is not `at_reference` (see `PairLoss`; None for a loss without one), so that the
         reference table was not made by the model being trained.
@@ -147,10 +151,20 @@ def train(
                     warn(f"step {number + 1}: {said}")
                     warned = number + 1
                 checkpoints.save(number + 1, state, force=number + 1 == config.steps)
+                if _on_any_host(must_end()):
+                    checkpoints.save(number + 1, state, force=True)
+                    raise Terminated(f"saved after step {number + 1}")
                 detail = "skipped: not finite" if skipped else f"loss {seen['loss']:.3f}"
                 progress(number + 1, config.steps, detail)
         board.close()
     return state
+
+
+def _on_any_host(said: bool) -> bool:
+    """The same on all hosts, who must save together."""
+    if jax.process_count() == 1:
+        return said
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(said))))
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
