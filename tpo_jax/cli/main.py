@@ -17,12 +17,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import absl.logging
 
 from data_pipelines.errors import InputError as DataInputError
 from tpo_jax import __version__, termination
+from tpo_jax.disk import fault_of_disk
 from tpo_jax.errors import InputError, did_you_mean
 
 EXIT_FAILED = 1
@@ -211,7 +213,14 @@ def _run_verb(command: str, verb: Verb, arguments: Sequence[str]) -> int:
     absl.logging.set_verbosity(absl.logging.ERROR)
     if verb.takes_config:
         config = load_config(args.config, overrides)
-    return module.run(args, config) or 0
+    try:
+        return module.run(args, config) or 0
+    except OSError as error:
+        # Any stage may find that the disk refuses; what else an OSError tells is a bug.
+        fault = fault_of_disk(error, Path(config.get("run_dir", ".") if config else ".").absolute())
+        if fault is None:
+            raise
+        raise InputError(fault) from error
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
