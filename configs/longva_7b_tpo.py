@@ -113,6 +113,9 @@ def get_config() -> ConfigDict:
                 "batch_pairs": 64,  # paper
                 "accumulate": 1,  # ours: raise it where memory is short, the result is the same
                 "save_every": 20,  # ours
+                "keep_last": 2,  # checkpoints
+                "keep_every": None,  # or those of every so many steps too
+                "keep_best_by": None,  # or "reward_accuracy", ...: the best by it too
                 "on_nonfinite": "stop",  # ours
                 "max_skipped": 5,  # ours
                 "learning_rate": 4e-6,  # paper; it decays by a cosine, as in the paper

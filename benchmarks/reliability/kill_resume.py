@@ -128,7 +128,9 @@ class Trial:
     def result(self) -> tuple[list[dict[str, float]], list[np.ndarray]]:
         """Metrics without times, and all parameters."""
         lines = read_metrics(self.folder / "train")
-        curve = [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+        curve = [
+            {k: v for k, v in line.items() if "second" not in k and k != "mfu"} for line in lines
+        ]
         return curve, jax.tree.leaves(read_params(self.folder / "train" / CHECKPOINTS_FOLDER))
 
 
@@ -168,7 +170,7 @@ def check_ended(process: subprocess.Popen) -> None:
         code = process.wait(TIMEOUT_SECONDS)
     finally:
         process.kill()
-    assert code == 0, f"{process.args}: exit status {code}; log.txt says why"
+    assert code == 0, f"{process.args!r}: exit status {code}; log.txt says why"
 
 
 def prepare(root: Path, environment: Mapping[str, str] = NO_CACHE) -> None:
@@ -259,7 +261,7 @@ def kill_once(
 def relative_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
     """The largest, over parameters, of the norm of the difference over the norm."""
     pairs = zip(ours, theirs, strict=True)
-    return max(float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)) for a, b in pairs)
+    return max(float(np.linalg.norm(a - b) / (float(np.linalg.norm(b)) or 1.0)) for a, b in pairs)
 
 
 def bit_equal(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> bool:
@@ -276,7 +278,7 @@ def kill_and_compare(
     curve, params = undisturbed.result()
     assert len(curve) == STEPS
     done: list[Kill] = []
-    runs = []
+    runs: list[dict[str, Any]] = []
     while len(done) < kills:
         trial = Trial(root, f"killed_{len(runs)}")
         before = len(done)

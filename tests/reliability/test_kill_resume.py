@@ -66,7 +66,7 @@ def test_terminated_in_the_first_compilation(undisturbed: Trial) -> None:
         ("frames", "frames.partial"),
         ("curate", "curation"),
         ("reference", "reference.partial"),
-        ("eval", "eval"),
+        ("eval", "eval.partial"),
     ],
 )
 def test_every_stage_is_terminated_and_goes_on(undisturbed: Trial, verb: str, ready: str) -> None:
@@ -75,10 +75,11 @@ def test_every_stage_is_terminated_and_goes_on(undisturbed: Trial, verb: str, re
     artefact = {"curate": "pairs"}.get(verb, verb)
     if artefact in ("pairs", "reference"):
         (trial.folder / artefact).unlink()
+    if verb == "eval":
+        (trial.folder / "train").symlink_to(undisturbed.folder / "train")
     options = {
         "frames": [f"--config.frames_dir={trial.folder / 'frames'}", "--config.workers=2"],
         "eval": [
-            "--needle=demo",
             f"--config.eval.videos={root / 'videos'}",
             f"--config.eval.truth={root / 'truth.json'}",
         ],

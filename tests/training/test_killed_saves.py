@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.training import killed_saves
-from tests.training.killed_saves import state_of
-from tpo_jax.training.checkpoints import Checkpoints, saved_steps, step_folder
+from tests.training.killed_saves import kernel_of, state_of
+from tpo_jax.training.checkpoints import Checkpoints, SaveConfig, saved_steps, step_folder
 from tpo_jax.training.digests import find_fault
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +41,10 @@ def test_the_newest_with_a_name_is_whole_and_the_run_goes_on(tmp_path: Path) -> 
         kill_in_a_save(tmp_path, seconds)
         steps = saved_steps(tmp_path)
         assert steps and not any(find_fault(step_folder(tmp_path, step)) for step in steps)
-    with Checkpoints(tmp_path, save_every=1, warn=pytest.fail) as checkpoints:
+    with Checkpoints(tmp_path, config=SaveConfig(save_every=1), warn=pytest.fail) as checkpoints:
         assert checkpoints.latest == steps[0]
         (kernel,) = jax.tree.leaves(checkpoints.restore(state_of(0)).params)
-        np.testing.assert_array_equal(kernel, np.full(killed_saves.KERNEL, steps[0]))
-        checkpoints.save(steps[0] + 1, state_of(0))
+        np.testing.assert_array_equal(kernel, kernel_of(steps[0]))
+        checkpoints.save(steps[0] + 1, state_of(0), {})
     assert saved_steps(tmp_path) == [steps[0] + 1, steps[0]]
     assert find_fault(step_folder(tmp_path, steps[0] + 1)) is None

@@ -45,6 +45,11 @@ class TrainConfig(OptimizerConfig, LoopConfig):
     loader_workers: int = 0
     grace_seconds: float = 25.0
 
+    def __post_init__(self) -> None:
+        """ValueError where the optimizer or the loop refuses its settings."""
+        OptimizerConfig.__post_init__(self)
+        LoopConfig.__post_init__(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:

@@ -32,7 +32,7 @@ from tpo_jax.training.xla_options import options_refused
 # Changes time and memory, and no result but in the order of sums: recorded beside the recipe.
 RUNS_WITH = ("remat", "accumulate", "xla_options", "loader_workers")
 
-SAVES_WITH = ("save_every", "grace_seconds")
+SAVES_WITH = ("save_every", "keep_last", "keep_every", "keep_best_by", "grace_seconds")
 
 SHOWN = 5  # dropped pairs
 
@@ -116,6 +116,9 @@ def train_policy(settings: RunConfig) -> None:
                 config=LoopConfig(
                     steps=steps,
                     save_every=settings.train.save_every,
+                    keep_last=settings.train.keep_last,
+                    keep_every=settings.train.keep_every,
+                    keep_best_by=settings.train.keep_best_by,
                     on_nonfinite=settings.train.on_nonfinite,
                     max_skipped=settings.train.max_skipped,
                 ),

@@ -20,7 +20,7 @@ from tpo_jax.parallel.mesh import place_batch
 from tpo_jax.parallel.rules import param_shardings
 from tpo_jax.termination import Terminated
 from tpo_jax.training.alarms import WINDOW, likelihood_alarm
-from tpo_jax.training.checkpoints import Checkpoints
+from tpo_jax.training.checkpoints import Checkpoints, SaveConfig
 from tpo_jax.training.step import TrainState, TrainStep, init_state
 from tpo_jax.training.xla_options import tpu_options
 
@@ -37,15 +37,14 @@ Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """How long to train, how often to save, and what to do about a loss that is not finite.
+class LoopConfig(SaveConfig):
+    """How long to train, when to save, and what to do about a loss that is not finite.
 
     Such a step changes nothing. `on_nonfinite` says whether the run then stops or goes on with the
     next batch; it stops all the same after `max_skipped` of them in a row.
     """
 
     steps: int
-    save_every: int = 50
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_skipped: int = 5
 
@@ -113,9 +112,7 @@ def train(
     shardings = param_shardings(mesh, state)
     state = jax.device_put(state, shardings)
     compiled = jit_step(step, shardings, tpu_options(xla_options, mesh))
-    with Checkpoints(
-        folder / CHECKPOINTS_FOLDER, save_every=config.save_every, warn=warn
-    ) as checkpoints:
+    with Checkpoints(folder / CHECKPOINTS_FOLDER, config=config, warn=warn) as checkpoints:
         start = checkpoints.latest or 0
         if start:
             state = checkpoints.restore(state)
@@ -150,9 +147,9 @@ def train(
                 if number + 1 - warned >= WINDOW and (said := likelihood_alarm(history)):
                     warn(f"step {number + 1}: {said}")
                     warned = number + 1
-                checkpoints.save(number + 1, state, force=number + 1 == config.steps)
+                checkpoints.save(number + 1, state, seen, force=number + 1 == config.steps)
                 if _on_any_host(must_end()):
-                    checkpoints.save(number + 1, state, force=True)
+                    checkpoints.save(number + 1, state, seen, force=True)
                     raise Terminated(f"saved after step {number + 1}")
                 detail = "skipped: not finite" if skipped else f"loss {seen['loss']:.3f}"
                 progress(number + 1, config.steps, detail)
