@@ -71,6 +71,15 @@ def test_the_best_stays_the_best_when_the_run_is_started_again(tmp_path: Path) -
     assert saved_steps(tmp_path) == [8, 2] and best_step(tmp_path) == 2
 
 
+def test_another_field_begins_anew(tmp_path: Path) -> None:
+    for steps, name in (((1, 2), "reward_accuracy"), ((3, 4), "reward_margin")):
+        config = SaveConfig(save_every=1, keep_last=1, keep_best_by=name)
+        with Checkpoints(tmp_path, config=config) as checkpoints:
+            for step in steps:
+                checkpoints.save(step, state_of(step), {name: -float(step)})
+    assert saved_steps(tmp_path) == [4, 3] and best_step(tmp_path) == 3
+
+
 @pytest.mark.parametrize("damaged", [2, 8])
 def test_damage_is_noticed_in_whichever_is_read(damaged: int, tmp_path: Path) -> None:
     config = SaveConfig(save_every=1, keep_last=2, keep_best_by="reward_accuracy")

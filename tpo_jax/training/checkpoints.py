@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -21,6 +22,7 @@ from orbax.checkpoint.checkpoint_managers import (
     BestN,
     EveryNSteps,
     LatestN,
+    PreservationPolicy,
 )
 
 from tpo_jax.disk import fault_of_disk
@@ -84,15 +86,16 @@ class Checkpoints:
         self._bytes = 0
         set_damaged_aside(self._folder, warn)
         self._best_by = config.keep_best_by
-        kept = [LatestN(n=config.keep_last)]
+        kept: list[PreservationPolicy] = [LatestN(n=config.keep_last)]
         if config.keep_every is not None:
             kept.append(EveryNSteps(interval_steps=config.keep_every))
-        if config.keep_best_by is not None:
-            kept.append(BestN(get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False))
+        merit = partial(_merit, name=config.keep_best_by) if config.keep_best_by else None
+        if merit is not None:
+            kept.append(BestN(get_metric_fn=merit, n=1, keep_checkpoints_without_metrics=False))
         options = ocp.CheckpointManagerOptions(
             save_interval_steps=config.save_every,
             preservation_policy=AnyPreservationPolicy(kept),
-            best_fn=_merit if config.keep_best_by is not None else None,
+            best_fn=merit,
             step_prefix=STEP_PREFIX,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
         )
@@ -238,40 +241,40 @@ def _unreadable_metrics(folder: Path, but_not: Container[int]) -> dict[int, str]
     for step in saved_steps(folder):
         try:
             if step not in but_not:
-                _stored_merit(step_folder(folder, step))
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+                _stored_metrics(step_folder(folder, step))
+        except (OSError, ValueError, TypeError) as error:
             found[step] = f"{METRICS_FILE} cannot be read ({type(error).__name__})"
     return found
 
 
-def _merit(metrics: Mapping[str, float]) -> float:
-    """Of the one field that a checkpoint holds: the higher the better."""
-    ((name, value),) = metrics.items()
+def _merit(metrics: Mapping[str, float], name: str) -> float:
+    """The higher the better; of a checkpoint that was saved with another field, the lowest."""
+    value = metrics.get(name, math.nan)
     if not math.isfinite(value):
         return -math.inf
     return -value if name.endswith("loss") else value
 
 
-def _stored_merit(folder: Path) -> float | None:
-    """Of a checkpoint; None if it was not saved to be compared with others."""
+def _stored_metrics(folder: Path) -> dict[str, float]:
+    """The one field by which a checkpoint is compared; none if it was not saved for that."""
     path = folder / METRICS_FILE
-    return _merit(json.loads(path.read_text("utf-8"))) if path.exists() else None
+    return {**json.loads(path.read_text("utf-8"))} if path.exists() else {}
 
 
 def best_step(folder: Path) -> int:
-    """Steps done in the best checkpoint by its metrics; of equals the newest, as Orbax keeps it.
+    """Steps done in the best checkpoint, by the field that the newest has; of equals the newest.
 
     Raises:
-      InputError: none holds metrics.
+      InputError: none has any.
     """
-    found = {step: _stored_merit(step_folder(folder, step)) for step in saved_steps(folder)}
-    merits = {step: merit for step, merit in found.items() if merit is not None}
-    if not merits:
+    found = {step: _stored_metrics(step_folder(folder, step)) for step in saved_steps(folder)}
+    names = [name for metrics in found.values() for name in metrics]
+    if not names:
         raise InputError(
             f"{folder}: no checkpoint tells how good it is; train with config.train.keep_best_by, "
             "or name a step"
         )
-    return max(merits, key=lambda step: (merits[step], step))
+    return max(found, key=lambda step: (_merit(found[step], names[0]), step))
 
 
 def check_step(folder: Path, step: int) -> None:
