@@ -113,6 +113,17 @@ def test_a_damaged_newest_is_named_and_set_aside(folder: Path, damage: Damage, s
     assert (folder / "step_6.damaged").is_dir()
 
 
+@pytest.mark.parametrize("rows", [48, 80])
+def test_another_mesh_wants_more_or_fewer_rows(folder: Path, rows: int) -> None:
+    trained = {"projector": {"kernel": jnp.ones((rows, 64))}}
+    like = init_state(trained, {"vision": {"kernel": jnp.ones(8)}}, optax.identity())
+    with Checkpoints(folder, config=SaveConfig(save_every=2), warn=pytest.fail) as checkpoints:
+        kernel = np.asarray(checkpoints.restore(like).params["projector"]["kernel"])
+    expected = np.zeros((rows, 64))
+    expected[:64] = 6.0
+    np.testing.assert_array_equal(kernel, expected)
+
+
 def test_after_damage_the_same_step_is_saved_again(folder: Path) -> None:
     flip_a_bit(folder / "step_6")
     left = folder / "step_6.orbax-checkpoint-tmp" / "default"  # by a save that was killed

@@ -142,9 +142,14 @@ class Checkpoints:
             )
 
     def restore(self, like: TrainState) -> TrainState:
-        """The newest state, laid out as `like` (arrays, or shapes with shardings)."""
+        """The newest state, laid out as `like` (arrays, or shapes with shardings).
+
+        A mesh pads the vocabulary to what divides over it, so another may want more or fewer rows:
+        zeros are added, or rows cut off, at the end. Nothing is read of either.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(self.latest, args=ocp.args.StandardRestore(abstract))
+        arguments = ocp.args.StandardRestore(abstract, strict=False)
+        return self._manager.restore(self.latest, args=arguments)
 
     def _told(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
         name = self._best_by
