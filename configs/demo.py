@@ -93,6 +93,9 @@ def get_config() -> ConfigDict:
                 "batch_pairs": 8,
                 "accumulate": 1,  # parts of a step's pairs, computed one after another
                 "save_every": 20,
+                "keep_last": 2,  # checkpoints
+                "keep_every": None,  # or those of every so many steps too
+                "keep_best_by": None,  # or "reward_accuracy", ...: the best by it too
                 "on_nonfinite": "stop",  # or "skip", at most max_skipped steps in a row
                 "max_skipped": 5,
                 "grad_norm_limit": 0.0,  # before clipping; above it a step is bad; 0: none is
@@ -110,6 +113,7 @@ def get_config() -> ConfigDict:
                 "answer_buckets": (),
                 "max_tokens": 0,
                 "loader_workers": 0,
+                "grace_seconds": 25.0,  # that a checkpoint may take after SIGTERM
                 "xla_options": (),
             },
             "profile": {"steps": ""},  # "10:13": steps to profile, both with it

@@ -114,6 +114,9 @@ def get_config() -> ConfigDict:
                 "batch_pairs": 64,  # paper
                 "accumulate": 1,  # ours: raise it where memory is short, the result is the same
                 "save_every": 20,  # ours
+                "keep_last": 2,  # checkpoints
+                "keep_every": None,  # or those of every so many steps too
+                "keep_best_by": None,  # or "reward_accuracy", ...: the best by it too
                 "on_nonfinite": "stop",  # ours
                 "max_skipped": 5,  # ours
                 "grad_norm_limit": 0.0,  # ours: any norm is good
@@ -131,6 +134,7 @@ def get_config() -> ConfigDict:
                 "answer_buckets": (),  # ours: all answers are padded to the longest
                 "max_tokens": 0,  # ours: no bound
                 "loader_workers": 0,  # ours: threads
+                "grace_seconds": 25.0,  # ours: spot machines give 30 s
                 "xla_options": (),  # ours: of the TPU compiler, such as "xla_NAME=VALUE"
             },
             "profile": {"steps": ""},  # ours

@@ -179,7 +179,7 @@ class FrameStore:
 
     @property
     def _encoding(self) -> shards.Encoding:
-        return self._manifest["made_from"]["encoding"]  # type: ignore[no-any-return]
+        return self._manifest["made_from"]["encoding"]
 
     @functools.cached_property
     def _records(self) -> Any:

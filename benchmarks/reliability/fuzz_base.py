@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -195,8 +196,12 @@ def write_case(folder: Path) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         shutil.copyfile(case.folder / name, folder / name)
     shutil.copyfile(case.folder / "model.safetensors", folder / "reference.safetensors")
-    inputs = {"prompt": case.prompt, "chosen": case.chosen, "rejected": case.rejected}
-    weights = {"beta": np.float32(case.beta), "gamma": np.float32(case.sft_weight)}
+    inputs: dict[str, Any] = {
+        "prompt": case.prompt,
+        "chosen": case.chosen,
+        "rejected": case.rejected,
+    }
+    weights: dict[str, Any] = {"beta": np.float32(case.beta), "gamma": np.float32(case.sft_weight)}
     np.savez(folder / "inputs.npz", frames=case.frames_FHWC, **inputs, **weights)
     vision, language = case.config.vision, case.config.language
     frames = len(case.frames_FHWC)
@@ -206,7 +211,7 @@ def write_case(folder: Path) -> None:
         "chosen_logits": (len(case.chosen), language.vocab_rows),
         "rejected_logits": (len(case.rejected), language.vocab_rows),
     }
-    outputs = {name: np.zeros(shapes.get(name, ()), np.float32) for name in OUTPUTS}
+    outputs: dict[str, Any] = {name: np.zeros(shapes.get(name, ()), np.float32) for name in OUTPUTS}
     np.savez(folder / "outputs.npz", **outputs)
     save_file(
         {"model.norm.weight": np.zeros(language.width, np.float32)}, folder / "grads.safetensors"

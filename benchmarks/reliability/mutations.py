@@ -111,7 +111,7 @@ def damage_bytes(path: Path, content: bytes, rng: np.random.Generator, outside: 
 
 def wild_value(rng: np.random.Generator, outside: Path) -> Any:
     """A value that nobody expects."""
-    values = (
+    values: tuple[Any, ...] = (
         None, True, 0, -1, 1, 3, 2**31, 2**63, -(2**64), 1e308, -0.5, float("nan"), float("inf"),
         "", "x", "a" * 5000, "../" * 6 + "etc/passwd", f"{outside}/secret.mp4",
         f"../{OUTSIDE}/secret.mp4", f"../../{OUTSIDE}/secret.mp4", "\0", "\ud800", "[bold]x[/b]",

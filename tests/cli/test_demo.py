@@ -26,7 +26,7 @@ from tpo_jax.cli.main import main
 from tpo_jax.cli.progress import Update, stage_progress
 from tpo_jax.cli.settings import read_settings
 from tpo_jax.interop.reader import read_checkpoint
-from tpo_jax.training.checkpoints import read_params
+from tpo_jax.training.checkpoints import read_params, stored_params
 from tpo_jax.training.loop import CHECKPOINTS_FOLDER
 from tpo_jax.training.run_log import read_metrics
 
@@ -256,6 +256,23 @@ def test_the_export_holds_the_trained_weights(finished: Path, tmp_path: Path) ->
     assert all(jax.tree.leaves(same))
     moved = jax.tree.map(lambda one, other: not np.array_equal(one, other), exported, base)
     assert all(jax.tree.leaves(moved["language"])) and not any(jax.tree.leaves(moved["vision"]))
+
+
+def test_an_earlier_step_is_exported_when_asked_for(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"--config.run_dir={tmp_path}", "--config.export.dtype=float32", *SMALL]
+    trained_at = finished / "arms" / "tpo_0" / "train"
+    (tmp_path / "train").symlink_to(trained_at)
+    assert main(["export", str(tmp_path / "early"), "--step=2", *arguments]) == 0
+    early = stored_params(trained_at / CHECKPOINTS_FOLDER, 2)
+    exported = read_checkpoint(tmp_path / "early").params
+    same = jax.tree.map(lambda one, other: np.array_equal(np.asarray(one), other), early, exported)
+    assert all(jax.tree.leaves(same))
+    line = refused(capsys, "export", tmp_path, "--step=3")
+    assert "has no checkpoint of step 3; there are: 2, 4" in line
+    assert "keep_best_by" in refused(capsys, "export", tmp_path, "--step=best")
+    assert "neither a number of steps nor best" in refused(capsys, "export", tmp_path, "--step=x")
 
 
 @pytest.mark.parametrize("label", ["random_0", "tpo_0"])

@@ -13,6 +13,7 @@ import pytest
 from tpo_jax.errors import InputError
 from tpo_jax.training.checkpoints import (
     Checkpoints,
+    SaveConfig,
     read_params,
     saved_steps,
     set_damaged_aside,
@@ -33,9 +34,9 @@ def state_of(value: float) -> TrainState:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of seven steps that saved after the second, fourth and sixth."""
     folder = tmp_path_factory.mktemp("saved")
-    with Checkpoints(folder, save_every=2, warn=pytest.fail) as checkpoints:
+    with Checkpoints(folder, config=SaveConfig(save_every=2), warn=pytest.fail) as checkpoints:
         for step in range(1, 8):
-            checkpoints.save(step, state_of(step))
+            checkpoints.save(step, state_of(step), {})
     return folder
 
 
@@ -45,7 +46,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 
 def newest_value(folder: Path, warned: list[str]) -> tuple[int | None, float]:
-    with Checkpoints(folder, save_every=2, warn=warned.append) as checkpoints:
+    with Checkpoints(folder, config=SaveConfig(save_every=2), warn=warned.append) as checkpoints:
         state = checkpoints.restore(state_of(0))
         return checkpoints.latest, float(np.max(jax.tree.leaves(state.params)[0]))
 
@@ -112,17 +113,28 @@ def test_a_damaged_newest_is_named_and_set_aside(folder: Path, damage: Damage, s
     assert (folder / "step_6.damaged").is_dir()
 
 
+@pytest.mark.parametrize("rows", [48, 80])
+def test_another_mesh_wants_more_or_fewer_rows(folder: Path, rows: int) -> None:
+    trained = {"projector": {"kernel": jnp.ones((rows, 64))}}
+    like = init_state(trained, {"vision": {"kernel": jnp.ones(8)}}, optax.identity())
+    with Checkpoints(folder, config=SaveConfig(save_every=2), warn=pytest.fail) as checkpoints:
+        kernel = np.asarray(checkpoints.restore(like).params["projector"]["kernel"])
+    expected = np.zeros((rows, 64))
+    expected[:64] = 6.0
+    np.testing.assert_array_equal(kernel, expected)
+
+
 def test_after_damage_the_same_step_is_saved_again(folder: Path) -> None:
     flip_a_bit(folder / "step_6")
     left = folder / "step_6.orbax-checkpoint-tmp" / "default"  # by a save that was killed
     left.mkdir(parents=True)
     (left / "part").touch()
     warned: list[str] = []
-    with Checkpoints(folder, save_every=2, warn=warned.append) as checkpoints:
+    with Checkpoints(folder, config=SaveConfig(save_every=2), warn=warned.append) as checkpoints:
         assert checkpoints.latest == 4
         state = checkpoints.restore(state_of(0))
         assert float(np.max(jax.tree.leaves(state.params)[0])) == 4
-        checkpoints.save(6, state_of(60))
+        checkpoints.save(6, state_of(60), {})
     assert len(warned) == 1
     assert not (folder / "step_6" / "default" / "part").exists()
     assert find_fault(folder / "step_6") is None
@@ -135,7 +147,7 @@ def test_nothing_is_thrown_away_when_none_is_whole(folder: Path) -> None:
     flip_a_bit(folder / "step_4")
     flip_a_bit(folder / "step_6")
     with pytest.raises(InputError, match="no other checkpoint is whole; delete"):
-        Checkpoints(folder, save_every=2)
+        Checkpoints(folder, config=SaveConfig(save_every=2))
     assert saved_steps(folder) == [6, 4]
 
 

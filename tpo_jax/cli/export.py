@@ -3,7 +3,7 @@
 import argparse
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from etils import epath
@@ -22,7 +22,7 @@ from tpo_jax.interop.reader import Checkpoint, open_checkpoint, read_checkpoint
 from tpo_jax.interop.writer import DTYPES, write_checkpoint
 from tpo_jax.models.checkpoint_config import llava_json
 from tpo_jax.models.onevision_config import is_onevision, onevision_json
-from tpo_jax.training.checkpoints import read_params, stored_params
+from tpo_jax.training.checkpoints import best_step, read_params, stored_params
 from tpo_jax.training.loop import CHECKPOINTS_FOLDER
 
 MEGABYTE = 10**6
@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="FOLDER",
         help="export this checkpoint (imported or PyTorch) instead of the config's trained model",
+    )
+    parser.add_argument(
+        "--step",
+        type=which_step,
+        metavar="N",
+        help="export the training checkpoint of step N, or `best` by config.train.keep_best_by "
+        "(default: the newest)",
     )
     parser.add_argument(
         "--layout",
@@ -64,11 +71,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def which_step(text: str) -> int | Literal["best"]:
+    """An option's value: steps done, or "best"."""
+    if text != "best" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of steps nor best")
+    return "best" if text == "best" else int(text)
+
+
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     target = {"layout": args.layout, "accept_other_newlines": args.accept_other_newlines}
     if args.checkpoint is None:
-        out: Any = export_policy(read_settings(config), args.out, dtype=args.dtype, **target)
+        out: Any = export_policy(
+            read_settings(config), args.out, dtype=args.dtype, step=args.step, **target
+        )
+    elif args.step is not None:
+        raise InputError("--step chooses a checkpoint of the run; --checkpoint is exported whole")
     elif args.out is None:
         raise InputError("with --checkpoint, give the folder to write: tpo export OUT ...")
     else:
@@ -96,15 +114,19 @@ def export_policy(
     *,
     layout: str | None = None,
     dtype: str | None = None,
+    step: int | Literal["best"] | None = None,
     accept_other_newlines: bool = False,
 ) -> epath.Path:
-    """Write the trained policy for PyTorch; returns the folder."""
+    """Write the trained policy, or what it was at a step, for PyTorch; returns the folder."""
     dtype = dtype or settings.export.dtype
     train_folder = settings.folder("train")
     made_from = {
         "train": read_manifest(train_folder, "train")["fingerprint"],
         "export": as_json(settings.export) | {"dtype": dtype, "layout": layout or "as it came"},
     }
+    if step is not None:
+        step = best_step(train_folder / CHECKPOINTS_FOLDER) if step == "best" else step
+        made_from["step"] = step
     target = epath.Path(out or settings.folder("export"))
     if is_done(target, "export", made_from):
         with stage_progress("export", 1) as update:
@@ -112,7 +134,7 @@ def export_policy(
         return target
     base = find_checkpoint(settings.checkpoint)
     checkpoint = _open_source(base)
-    params = stored_params(train_folder / CHECKPOINTS_FOLDER)
+    params = stored_params(train_folder / CHECKPOINTS_FOLDER, step)
     # The rows that padded the vocabulary on the training mesh are stored too.
     rows = params["language"]["embed"]["embedding"].shape[0]
     padding = rows - checkpoint.config.language.vocab_rows

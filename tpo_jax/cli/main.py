@@ -17,12 +17,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import absl.logging
 
 from data_pipelines.errors import InputError as DataInputError
-from tpo_jax import __version__
+from tpo_jax import __version__, termination
+from tpo_jax.disk import fault_of_disk
 from tpo_jax.errors import InputError, did_you_mean
 
 EXIT_FAILED = 1
@@ -108,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0; 1 after a bad verdict (`tpo verify`, `tpo doctor`); 2 after something the
-      user can mend (one line on stderr, no traceback); 130 after Ctrl-C. Any other exception is a
-      bug and keeps its traceback.
+      user can mend (one line on stderr, no traceback); 130 after Ctrl-C, and 143 after SIGTERM. Any
+      other exception is a bug and keeps its traceback.
 
     Raises:
       SystemExit: with status 0, after --help or --version.
@@ -117,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = "tpo"
     try:
+        if argv is None:
+            termination.install()
         if not arguments or arguments[0].startswith("-"):
             _print_help(arguments)
         name, *rest = arguments
@@ -128,11 +132,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{command}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return EXIT_INPUT_ERROR
     except KeyboardInterrupt:
-        print(
-            f"\n{command}: interrupted; running the same command again continues where it stopped",
-            file=sys.stderr,
-        )
+        print(f"\n{command}: interrupted; {termination.GOES_ON}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except termination.Terminated as told:
+        saved = f"{told}; " if str(told) else ""
+        print(f"{command}: terminated; {saved}{termination.GOES_ON}", file=sys.stderr, flush=True)
+        return termination.EXIT_TERMINATED
 
 
 class _Parser(argparse.ArgumentParser):
@@ -208,7 +213,14 @@ def _run_verb(command: str, verb: Verb, arguments: Sequence[str]) -> int:
     absl.logging.set_verbosity(absl.logging.ERROR)
     if verb.takes_config:
         config = load_config(args.config, overrides)
-    return module.run(args, config) or 0
+    try:
+        return module.run(args, config) or 0
+    except OSError as error:
+        # Any stage may find that the disk refuses; what else an OSError tells is a bug.
+        fault = fault_of_disk(error, Path(config.get("run_dir", ".") if config else ".").absolute())
+        if fault is None:
+            raise
+        raise InputError(fault) from error
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

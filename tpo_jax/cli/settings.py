@@ -33,7 +33,7 @@ class TrainConfig(OptimizerConfig, LoopConfig):
     Pairs are grouped by the first of `answer_buckets` tokens that holds their answers, and padded
     to the longest of their group: short ones then cost less, and a step is compiled for
     each. `max_tokens` bounds prompt and answer, 0 does not. `loader_workers` processes load
-    batches, 0 means threads.
+    batches, 0 means threads. After SIGTERM a checkpoint may take `grace_seconds`.
     """
 
     batch_pairs: int
@@ -44,6 +44,12 @@ class TrainConfig(OptimizerConfig, LoopConfig):
     answer_buckets: tuple[int, ...] = ()
     max_tokens: int = 0
     loader_workers: int = 0
+    grace_seconds: float = 25.0
+
+    def __post_init__(self) -> None:
+        """ValueError where the optimizer or the loop refuses its settings."""
+        OptimizerConfig.__post_init__(self)
+        LoopConfig.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)

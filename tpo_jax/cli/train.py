@@ -17,6 +17,7 @@ from tpo_jax.cli.settings import RunConfig, is_done, read_settings
 from tpo_jax.cli.train_inputs import RUNS_WITH, read_inputs
 from tpo_jax.parallel.mesh import host_rows
 from tpo_jax.planning.utilisation import Utilisation
+from tpo_jax.termination import put_off
 from tpo_jax.training.boards import import_wandb
 from tpo_jax.training.loop import LoopConfig, init_sharded_state, train
 from tpo_jax.training.optimizer import make_optimizer, split_frozen
@@ -80,6 +81,7 @@ def train_policy(settings: RunConfig) -> None:
         with (
             building(out, resume=True) as partial,
             options_refused(settings.train.xla_options),
+            put_off(settings.train.grace_seconds) as terminated,
         ):
             check_unfinished(partial, inputs.made_from)
             train(
@@ -111,6 +113,7 @@ def train_policy(settings: RunConfig) -> None:
                     devices=mesh.devices.flatten().tolist(),
                 ),
                 profile=settings.profile,
+                must_end=terminated,
                 progress=lambda done, total, detail: update(done, detail),
                 warn=warn,
             )

@@ -17,6 +17,7 @@ from tpo_jax.training.step import check_accumulate
 
 # Changes time and memory, and no result but in the order of sums: recorded beside the recipe.
 RUNS_WITH = ("remat", "accumulate", "xla_options", "loader_workers")
+SAVES_WITH = ("save_every", "keep_last", "keep_every", "keep_best_by", "grace_seconds")
 # May be changed in the middle of a run: what is done about bad steps, and where curves are drawn.
 MAY_CHANGE = ("on_nonfinite", "max_skipped", "grad_norm_limit", "wandb")
 
@@ -69,7 +70,7 @@ def read_inputs(settings: RunConfig) -> TrainInputs:
 def train_made_from(settings: RunConfig, training: TrainingRows, steps: int) -> dict:
     """What a training run depends on. What changes only time and memory is left out."""
     recipe = as_json(replace(settings.train, steps=steps))
-    for name in ("save_every", "epochs", *RUNS_WITH, *MAY_CHANGE):
+    for name in ("epochs", *RUNS_WITH, *SAVES_WITH, *MAY_CHANGE):
         del recipe[name]
     return training.made_from | {
         "loss": as_json(settings.loss),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from tpo_jax.errors import InputError
@@ -16,8 +17,9 @@ from tpo_jax.models.video_lmm import Params
 from tpo_jax.parallel.mesh import place_batch
 from tpo_jax.parallel.rules import param_shardings
 from tpo_jax.preference.logprobs import Batch
+from tpo_jax.termination import Terminated
 from tpo_jax.training.alarms import WINDOW, likelihood_alarm
-from tpo_jax.training.checkpoints import Checkpoints
+from tpo_jax.training.checkpoints import Checkpoints, SaveConfig
 from tpo_jax.training.profile import PROFILE_FOLDER, Profile, ProfileConfig
 from tpo_jax.training.run_log import BAD_BATCHES_FILE, RunLog
 from tpo_jax.training.step import TrainState, TrainStep, init_state
@@ -40,8 +42,8 @@ NO_PROFILE = ProfileConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """How long to train, how often to save, and what to do about a step that is bad.
+class LoopConfig(SaveConfig):
+    """How long to train, when to save, and what to do about a step that is bad.
 
     Bad is one whose loss or gradient is not finite, or whose gradient's norm, before clipping, is
     above `grad_norm_limit` (0: any norm is good). It changes nothing. `on_nonfinite` says whether
@@ -50,14 +52,14 @@ class LoopConfig:
     """
 
     steps: int
-    save_every: int = 50
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_skipped: int = 5
     grad_norm_limit: float = 0.0
     wandb: str = ""
 
     def __post_init__(self) -> None:
-        """ValueError when the limit is negative."""
+        """ValueError when the limit is negative, or checkpoints are kept that are not made."""
+        super().__post_init__()
         if not self.grad_norm_limit >= 0:
             raise ValueError(f"grad_norm_limit is {self.grad_norm_limit}; it must be 0 or more")
 
@@ -108,6 +110,7 @@ def train(
     pair_ids: PairIds = lambda step: (),
     speed: Speed = lambda batch, metrics, seconds: {},
     profile: ProfileConfig = NO_PROFILE,
+    must_end: Callable[[], bool] = lambda: False,
     progress: Progress,
     warn: Warn,
 ) -> TrainState:
@@ -120,8 +123,10 @@ def train(
     its pairs, `pair_ids(n)` for the batch that is `batches_from`'s n-th, go to
     `bad_batches.jsonl`. `warn` is told when chosen answers become less likely while the margin
     grows, at most once in so many steps as the alarm looks at, and of a checkpoint that is damaged.
+    `must_end` is asked after every step.
 
     Raises:
+      Terminated: `must_end` said so, on any host; the state is saved.
       InputError: a loss or gradient is not finite (see LoopConfig), or the loss on pairs of the
         first step is not `at_reference` (see `PairLoss`; None for a loss without one), so that the
         reference table was not made by the model being trained.
@@ -130,9 +135,7 @@ def train(
     state = jax.device_put(state, shardings)
     clock = StepClock()
     timed = TimedStep(jit_step(step, shardings, tpu_options(xla_options, mesh)), clock)
-    with Checkpoints(
-        folder / CHECKPOINTS_FOLDER, save_every=config.save_every, warn=warn
-    ) as checkpoints:
+    with Checkpoints(folder / CHECKPOINTS_FOLDER, config=config, warn=warn) as checkpoints:
         start = checkpoints.latest or 0
         if start:
             state = checkpoints.restore(state)
@@ -169,12 +172,22 @@ def train(
                     warn(f"step {number + 1}: {said}")
                     warned = number + 1
                 with clock.measure("save"):
-                    checkpoints.save(number + 1, state, force=number + 1 == config.steps)
+                    checkpoints.save(number + 1, state, seen, force=number + 1 == config.steps)
+                    if _on_any_host(must_end()):
+                        checkpoints.save(number + 1, state, seen, force=True)
+                        raise Terminated(f"saved after step {number + 1}")
                 detail = f"skipped: {_fault(seen, config)}" if skipped else _told(seen)
                 share = f"{goodput(log.spent):.0%} of the time in steps"
                 waited = f"{seconds:.3g} s a step, input {line['input_seconds']:.2g} s"
                 progress(number + 1, config.steps, f"{detail}, {waited}, {share}")
     return state
+
+
+def _on_any_host(said: bool) -> bool:
+    """The same on all hosts, who must save together."""
+    if jax.process_count() == 1:
+        return said
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(said))))
 
 
 def _check_skipped(
