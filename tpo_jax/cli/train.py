@@ -8,19 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipelines.artefacts import (
-    building,
-    check_made_from,
-    check_unfinished,
-    read_manifest,
-    write_manifest,
-)
+from data_pipelines.artefacts import check_made_from, read_manifest, write_manifest
 from data_pipelines.batch_plan import BatchPlan, plan_batches
 from data_pipelines.loader import load_batches
+from tpo_jax.cli.hosts import all_hosts, building_together
 from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.rows import TrainingRows, read_rows
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
 from tpo_jax.errors import InputError
+from tpo_jax.parallel.distributed import is_first_host
 from tpo_jax.parallel.mesh import check_batch, host_rows, make_mesh
 from tpo_jax.preference.reference import read_table
 from tpo_jax.training.loop import LoopConfig, init_sharded_state, train
@@ -45,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
-    train_policy(read_settings(config))
+    settings = read_settings(config)
+    with all_hosts(settings):
+        train_policy(settings)
 
 
 def train_made_from(settings: RunConfig, training: TrainingRows, steps: int) -> dict:
@@ -91,10 +89,9 @@ def train_policy(settings: RunConfig) -> None:
             accumulate=settings.train.accumulate,
         )
         with (
-            building(out, resume=True) as partial,
+            building_together(out, made_from) as partial,
             options_refused(settings.train.xla_options),
         ):
-            check_unfinished(partial, made_from)
             train(
                 init_sharded_state(
                     *split_frozen(training.model.params, settings.train.frozen), optimizer, mesh
@@ -123,15 +120,16 @@ def train_policy(settings: RunConfig) -> None:
                 warn=warn,
             )
             runs_with = {name: getattr(settings.train, name) for name in RUNS_WITH}
-            write_manifest(
-                partial,
-                "train",
-                made_from,
-                steps=steps,
-                pairs=pairs,
-                runs_with=runs_with,
-                loading=loading,
-            )
+            if is_first_host():
+                write_manifest(
+                    partial,
+                    "train",
+                    made_from,
+                    steps=steps,
+                    pairs=pairs,
+                    runs_with=runs_with,
+                    loading=loading,
+                )
 
 
 def tell_loading(training: TrainingRows, plan: BatchPlan) -> dict[str, Any]:

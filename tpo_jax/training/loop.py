@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 
 from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
+from tpo_jax.parallel.distributed import own_or_shared
 from tpo_jax.parallel.mesh import place_batch
 from tpo_jax.parallel.rules import param_shardings
 from tpo_jax.training.alarms import WINDOW, likelihood_alarm
@@ -109,15 +110,18 @@ def train(
     shardings = param_shardings(mesh, state)
     state = jax.device_put(state, shardings)
     compiled = jit_step(step, shardings, tpu_options(xla_options, mesh))
-    with Checkpoints(
-        folder / CHECKPOINTS_FOLDER, save_every=config.save_every, warn=warn
-    ) as checkpoints:
+    with (
+        Checkpoints(
+            folder / CHECKPOINTS_FOLDER, save_every=config.save_every, warn=warn
+        ) as checkpoints,
+        own_or_shared(folder) as notes,
+    ):
         start = checkpoints.latest or 0
         if start:
             state = checkpoints.restore(state)
-        lines = _metrics_before(folder / METRICS_FILE, start)
-        board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
-        with (folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+        lines = _metrics_before(notes / METRICS_FILE, start)
+        board = SummaryWriter(str(notes / "tensorboard"), purge_step=start)
+        with (notes / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.truncate(sum(len(line.encode()) for line in lines))
             batches = batches_from(start)
             history = [_nan_for_none(json.loads(line)) for line in lines]
