@@ -15,6 +15,7 @@ from tests.parallel.processes import environment, free_address, place_of
 from tpo_jax.cli.launch import EXIT_AGAIN, wait_for
 from tpo_jax.cli.main import main
 from tpo_jax.errors import InputError
+from tpo_jax.parallel import distributed
 from tpo_jax.parallel.distributed import COORDINATOR, PROCESS, DistributedConfig, start
 
 HEARTBEAT = 6
@@ -150,6 +151,35 @@ def test_variables_that_do_not_go_together(
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=said):
         start(DistributedConfig())
+
+
+@pytest.mark.parametrize(
+    ("variables", "starts"),
+    [
+        ({}, True),  # JAX asks the machine
+        ({"TPU_SKIP_MDS_QUERY": "1"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b", "TPU_SKIP_MDS_QUERY": "1"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"}, False),
+    ],
+)
+def test_on_a_tpu_jax_finds_the_others(
+    variables: dict[str, str], starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES", "TPU_SKIP_MDS_QUERY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu,cpu")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "find_spec", lambda name: name)
+    monkeypatch.setattr(distributed, "glob", lambda pattern: ["/dev/accel0"])
+    started: list[dict] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **how: started.append(how))
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    start(DistributedConfig(heartbeat_seconds=7))
+    times = {"heartbeat_timeout_seconds": 7, "shutdown_timeout_seconds": 7}
+    assert started == ([times] if starts else [])
 
 
 def test_a_single_process_starts_nothing() -> None:

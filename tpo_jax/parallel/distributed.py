@@ -4,6 +4,7 @@ A single process needs none of this: then nothing is started, and all that is he
 """
 
 import contextlib
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,13 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils
+import orbax.checkpoint as ocp
 
 from tpo_jax.errors import InputError
 
 COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 PROCESSES = "JAX_NUM_PROCESSES"
 PROCESS = "JAX_PROCESS_ID"
+# Who is dead is noticed long before, by the heartbeat.
+LONGEST_WAIT = 30 * 24 * 3600 * 1000  # milliseconds
+_WAITS = itertools.count()  # every wait has a name of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +89,19 @@ def _told_by_environment() -> dict:
 
 
 def _on_tpu_slice() -> bool:
-    """Whether this is a host of a Cloud TPU that can be asked for its neighbours.
+    """Whether this is a host of a Cloud TPU that has, or may have, others beside it.
 
-    TPU_SKIP_MDS_QUERY, which JAX and libtpu know, says that it cannot; Kubernetes names them.
+    Kubernetes names all hosts of a slice. Elsewhere JAX asks the machine's metadata; where
+    TPU_SKIP_MDS_QUERY, which JAX and libtpu know, forbids that, there is one host.
     """
     platforms = os.environ.get("JAX_PLATFORMS") or "tpu"
     if "tpu" not in platforms.split(",") or find_spec("libtpu") is None:
         return False
     if not glob("/dev/accel*") and not glob("/dev/vfio/[0-9]*"):
         return False
-    return "TPU_SKIP_MDS_QUERY" not in os.environ or "TPU_WORKER_HOSTNAMES" in os.environ
+    if hosts := os.environ.get("TPU_WORKER_HOSTNAMES"):
+        return "," in hosts or int(os.environ.get("MEGASCALE_NUM_SLICES") or 1) > 1
+    return "TPU_SKIP_MDS_QUERY" not in os.environ
 
 
 def is_first_host() -> bool:
@@ -103,8 +110,12 @@ def is_first_host() -> bool:
 
 
 def wait_for_all(why: str) -> None:
-    """Returns when every process has come here; `why` must be the same for all."""
-    multihost_utils.sync_global_devices(why)
+    """Returns when every process has come here; `why` must be the same for all.
+
+    No device takes part: an operation on devices would not wait for hours.
+    """
+    key = f"{why}, {next(_WAITS)}"
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=LONGEST_WAIT)
 
 
 @contextlib.contextmanager
