@@ -100,7 +100,7 @@ def test_the_other_ends_in_time_and_the_launcher_says_so(
     assert len(told) == 2
 
 
-@pytest.mark.parametrize("mistaken", ["0", "1"])
+@pytest.mark.parametrize("mistaken", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_mistake_that_one_finds_ends_all_and_is_not_tried_again(mistaken: str) -> None:
     with pair(MISTAKEN, mistaken) as processes:
         assert wait_for(processes) == 2

@@ -39,7 +39,7 @@ def all_hosts(settings: RunConfig) -> Iterator[None]:
 
 def keep_compiled(settings: RunConfig) -> None:
     """Programs are compiled once for all runs in this folder, unless another place is set."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(Path(settings.run_dir) / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
