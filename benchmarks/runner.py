@@ -45,6 +45,8 @@ def run_task(
     frames_of: FramesOf,
     record: Path,
     progress: Progress | None = None,
+    *,
+    recorded: Sequence[Path] = (),
 ) -> list[Record]:
     """Asks every item, a video at a time, and returns a record of each, in the order of the items.
 
@@ -56,13 +58,15 @@ def run_task(
       model: whom to ask; all questions about a video go to it in one call.
       frames_of: item -> (video id, positions of the stored frames to show for it, int [F]).
       record: JSON lines, appended to as each video is finished.
+      recorded: other files of such lines, of what is not to be asked again either.
       progress: called as `progress(videos done, videos in all, file name)`.
 
     Raises:
       InputError: the record is damaged elsewhere than in its last line.
     """
     cut_torn_line(record)
-    known = {line.asked: line for line in read_records(record) if line.model == model.name}
+    lines = [line for path in (record, *recorded) for line in read_records(path)]
+    known = {line.asked: line for line in lines if line.model == model.name}
     by_video: dict[str, list[Item]] = {}
     for item in items:
         by_video.setdefault(item.video, []).append(item)

@@ -78,6 +78,7 @@ def get_config() -> ConfigDict:
                 "seed": 0,
             },
             "mesh": {"data": 1, "fsdp": -1, "context": 1, "tensor": 1},
+            "distributed": {"heartbeat_seconds": 100},  # until a silent host is taken for dead
             "loss": {
                 "preference": "sigmoid",  # DPO; others: see tpo_jax/preference/losses.py
                 "beta": 0.1,

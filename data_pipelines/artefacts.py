@@ -74,6 +74,12 @@ def in_bucket(path: epath.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+def partial_folder(final: epath.PathLike) -> epath.Path:
+    """Where `building` builds."""
+    final = epath.Path(final)
+    return final if in_bucket(final) else final.with_name(final.name + ".partial")
+
+
 @contextlib.contextmanager
 def building(final: epath.PathLike, resume: bool = False) -> Iterator[epath.Path]:
     """Gives a folder `<final>.partial` to build in; renames it to `final` if all goes well.
@@ -96,7 +102,7 @@ def building(final: epath.PathLike, resume: bool = False) -> Iterator[epath.Path
     final = epath.Path(final)
     if final.exists():
         raise InputError(f"{final}: exists already; delete it or choose another name")
-    partial = final.with_name(final.name + ".partial")
+    partial = partial_folder(final)
     if not resume:
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=True)

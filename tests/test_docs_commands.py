@@ -24,7 +24,7 @@ PAGES = sorted(
 )
 INLINE = re.compile(r"(?<!`)`(tpo\s[^`]+)`")
 # What ends a command of a shell line.
-ENDS = {";", "|", "||", "&", "&&", ">", ")"}
+ENDS = {"--", ";", "|", "||", "&", "&&", ">", ")"}
 
 
 def commands(text: str, *, is_page: bool = True) -> Iterator[str]:
@@ -46,8 +46,9 @@ def calls(command: str) -> Iterator[list[str]]:
     except ValueError:  # an apostrophe of prose
         words = command.split()
     for place, word in enumerate(words):
-        if word == "tpo":
-            end = next((i for i in range(place, len(words)) if words[i] in ENDS), len(words))
+        # What stands behind `tpo launch --` is a call too.
+        if word == "tpo" or (word == "--" and "launch" in words[:place]):
+            end = next((i for i in range(place + 1, len(words)) if words[i] in ENDS), len(words))
             yield words[place + 1 : end]
 
 
@@ -144,6 +145,8 @@ def test_commands_are_found_at_all() -> None:
         ("    tpo plan --step=evaluate", "not evaluate"),
         ("    tpo verify CASE --dtype int8", "not int8"),
         ("    tpo ask --config.seed=1", "tpo ask has no option --config.seed"),
+        ("    tpo launch --hosts=2 -- train", "tpo launch has no option --hosts"),
+        ("    tpo launch -- trian", "no verb trian"),
     ],
 )
 def test_each_mistake_is_found(page: str, fault: str) -> None:

@@ -1,7 +1,11 @@
-"""What is done: an append-only file, a line a unit of work, that survives being cut off."""
+"""What is done: an append-only file, a line a unit of work, that survives being cut off.
+
+Of several hosts each has a file of its own, and reads those of the others when it begins.
+"""
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,8 @@ from data_pipelines.json_text import parse_json
 class Ledger:
     """Results by key. A line is a whole result; a torn last line is forgotten and done again."""
 
-    def __init__(self, path: Path):
-        """Args: the file; made at the first `add`.
+    def __init__(self, path: Path, others: Iterable[Path] = ()):
+        """Args: the file, made at the first `add`; others to read, with what is done too.
 
         Raises:
           InputError: a line that has an end is no result; names it.
@@ -21,17 +25,22 @@ class Ledger:
         self._path = path
         self._done: dict[str, Any] = {}
         self._drop_torn_line()
-        if path.exists():
-            # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
-            for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-                try:
-                    entry = parse_json(line)
-                    self._done[entry["key"]] = entry["result"]
-                except (ValueError, TypeError, KeyError) as error:
-                    raise InputError(
-                        f"{path}:{number}: damaged, not a line of a ledger; delete the line, and "
-                        "what it held is done again"
-                    ) from error
+        for one in sorted({path, *others}):
+            self._read(one)
+
+    def _read(self, path: Path) -> None:
+        if not path.exists():
+            return
+        # Not splitlines: a text may hold U+2028 and its like, which JSON leaves as they are.
+        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+            try:
+                entry = parse_json(line)
+                self._done[entry["key"]] = entry["result"]
+            except (ValueError, TypeError, KeyError) as error:
+                raise InputError(
+                    f"{path}:{number}: damaged, not a line of a ledger; delete the line, and "
+                    "what it held is done again"
+                ) from error
 
     def _drop_torn_line(self) -> None:
         if not self._path.exists():

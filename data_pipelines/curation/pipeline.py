@@ -319,13 +319,7 @@ def curate(
     if out.exists():
         raise InputError(f"{out}: exists already; delete it or choose another name")
     work = Work(work_folder or out.with_name("curation"), curator.store.fingerprint)
-    videos = curator.store.videos
-    outcomes: list[Outcome] = []
-    for first in range(0, len(videos), curator.videos_at_once):
-        group = videos[first : first + curator.videos_at_once]
-        for outcome in curator.curate_videos(group, work):
-            outcomes.append(outcome)
-            progress(len(outcomes), len(videos), told_yield(outcomes))
+    outcomes = _curate_all(curator, curator.store.videos, work, progress)
     candidates = [pair for outcome in outcomes for pair in outcome.kept]
     dropped = [pair for outcome in outcomes for pair in outcome.dropped]
     pairs, surplus = choose_mix(candidates, curator.config)
@@ -354,6 +348,24 @@ def curate(
             candidates=len(candidates) + len(dropped) - len(surplus),
             dropped=dict(counts),
         )
+
+
+def curate_share(curator: Curator, out: Path, host: int, hosts: int, progress: Progress) -> None:
+    """A host's share of the work of `curate`, which then finds it in the ledgers."""
+    work = Work(out.with_name("curation"), curator.store.fingerprint, host=f".host_{host}")
+    _curate_all(curator, curator.store.videos[host::hosts], work, progress)
+
+
+def _curate_all(
+    curator: Curator, videos: Sequence[str], work: Work, progress: Progress
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for first in range(0, len(videos), curator.videos_at_once):
+        group = videos[first : first + curator.videos_at_once]
+        for outcome in curator.curate_videos(group, work):
+            outcomes.append(outcome)
+            progress(len(outcomes), len(videos), told_yield(outcomes))
+    return outcomes
 
 
 def told_yield(outcomes: Sequence[Outcome]) -> str:

@@ -21,12 +21,17 @@ STAGES = ("segments", "captions", "questions", "answers", "verdicts")
 class Work:
     """What was done, by stage."""
 
-    def __init__(self, folder: Path, frames: str):
-        """Args: the folder of the ledgers, made if absent; the frame store's fingerprint."""
+    def __init__(self, folder: Path, frames: str, host: str = ""):
+        """Args: the folder of the ledgers, made if absent; the frame store's fingerprint; which of
+        several hosts adds to them, each to files of its own.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._frames = frames
-        self._ledgers = {stage: Ledger(folder / f"{stage}.jsonl") for stage in STAGES}
+        self._ledgers = {
+            stage: Ledger(folder / f"{stage}{host}.jsonl", sorted(folder.glob(f"{stage}*.jsonl")))
+            for stage in STAGES
+        }
 
     def value(self, stage: str, depends_on: Any, make: Callable[[], Any]) -> Any:
         """What `make` returns, made once for all that is equal to `depends_on`."""

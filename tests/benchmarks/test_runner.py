@@ -116,6 +116,18 @@ def test_cut_off_at_any_byte_it_goes_on(tmp_path: Path) -> None:
         assert len(again.calls) == 3 - (lines >= 2) - (lines >= 4) - (lines >= 5)
 
 
+def test_what_another_host_recorded_is_not_asked_again(tmp_path: Path) -> None:
+    ours, theirs = Model(), Model()
+    alone = run_task(ITEMS, Model(), frames_of, tmp_path / "alone.jsonl")
+    mine = [one for one in ITEMS if one.video == "b.mp4"]
+    run_task(mine, theirs, frames_of, tmp_path / "theirs.jsonl")
+    recorded = [tmp_path / "theirs.jsonl", tmp_path / "not_there.jsonl"]
+    records = run_task(ITEMS, ours, frames_of, tmp_path / "ours.jsonl", recorded=recorded)
+    assert [video for video, _ in ours.calls] == ["id-a.mp4", "id-c.mp4"]
+    assert records == alone
+    assert {one.item[:5] for one in read_records(tmp_path / "ours.jsonl")} == {"a.mp4", "c.mp4"}
+
+
 def test_models_share_a_record(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     base = run_task(ITEMS, Model("base"), frames_of, path)

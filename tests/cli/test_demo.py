@@ -286,6 +286,7 @@ def test_what_is_compiled_is_kept_with_the_run(tmp_path: Path) -> None:
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     try:
+        jax.config.update(names[0], None)
         demo.keep_compiled(read_settings(load_config("demo", [f"--config.run_dir={tmp_path}"])))
         assert getattr(jax.config, names[0]) == str(tmp_path / "compiled")
     finally:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -12,7 +13,7 @@ from data_pipelines.frames import FrameStore
 from tpo_jax.api import Answerer, LoadedModel
 from tpo_jax.cli.eval_videos import VideoFiles
 from tpo_jax.cli.settings import RunConfig
-from tpo_jax.parallel.mesh import make_mesh
+from tpo_jax.parallel.mesh import make_host_mesh, make_mesh
 from tpo_jax.parallel.rules import SHARDS
 
 
@@ -74,9 +75,11 @@ class ShownFrames:
 def answering_mesh(settings: RunConfig) -> Mesh | None:
     """The config's mesh where it splits the model; None where one device holds all of it.
 
-    Over `data` alone nothing is gained: a prompt's prefix is computed once, whoever needs it.
+    Over `data` alone nothing is gained: a prompt's prefix is computed once, whoever needs it. Of
+    several hosts each answers by itself, about videos of its own: the mesh is over its devices.
     """
-    mesh = make_mesh(settings.mesh)
+    several = jax.process_count() > 1
+    mesh = make_host_mesh(settings.mesh) if several else make_mesh(settings.mesh)
     split = any(mesh.shape[axis] > 1 for axis in (*SHARDS, "tensor"))
     return mesh if split else None
 

@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.answers import keep_answers, read_answers
 from data_pipelines.artefacts import file_sha256, fingerprint, read_manifest, write_text
-from data_pipelines.curation.pipeline import Curator, curate
+from data_pipelines.curation.pipeline import Curator, curate, curate_share
 from data_pipelines.curation.report import curation_page, read_curation
 from data_pipelines.frames import FrameStore
 from data_pipelines.text_models.text_model import PolicyText
@@ -16,10 +17,12 @@ from tpo_jax.api import checkpoint_images, load
 from tpo_jax.cli.answering import answering_mesh, make_answerer
 from tpo_jax.cli.curation_cost import curation_cost, told_cost
 from tpo_jax.cli.frames import open_frames
+from tpo_jax.cli.hosts import all_hosts
 from tpo_jax.cli.planned_model import find_model
 from tpo_jax.cli.players import Players
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
+from tpo_jax.parallel.distributed import is_first_host, wait_for_all
 from tpo_jax.planning.hardware import parse_slice
 
 
@@ -59,7 +62,8 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     if args.dry_run:
         tell_cost(settings, args.topology)
     elif args.answers is None:
-        make_pairs(settings)
+        with all_hosts(settings):
+            make_pairs(settings)
     else:
         take_answers(settings, Path(args.answers))
 
@@ -122,7 +126,7 @@ def make_pairs(settings: RunConfig) -> None:
     out = settings.folder("pairs")
     identity = fingerprint(answered_with)
     answerer = make_answerer(settings, model, store, mesh, keep=config.videos_kept)
-    players = Players(settings, store, PolicyText(answerer, identity))
+    players = Players(settings, store, PolicyText(answerer, identity), jax.process_index())
     maker, judge = players.maker(), players.judge()
     made_from = answered_with | {
         "curate": config.made_from(),
@@ -147,11 +151,27 @@ def make_pairs(settings: RunConfig) -> None:
                 identity=identity,
                 train_frames=settings.train_frames,
             )
+
+            def progress(done: int, total: int, detail: str) -> None:
+                update(done, detail)
+
+            hosts = jax.process_count()
             try:
-                curate(curator, out, made_from, lambda done, total, detail: update(done, detail))
+                if hosts > 1:
+                    curate_share(curator, out, jax.process_index(), hosts, progress)
+                    wait_for_all("all videos are curated")
+                if is_first_host():
+                    curate(curator, out, made_from, progress)
             finally:  # what was asked is paid for, whatever stopped the rest
                 for line in players.told():
                     print(line)
+    wait_for_all(f"{out} has its name")
+    if is_first_host():
+        write_page(out, settings, store)
+
+
+def write_page(out: Path, settings: RunConfig, store: FrameStore) -> None:
+    """RUN_DIR/curation.html, about the pairs of a folder."""
     print(summary(out))
     page = curation_page(f"Curation: {out}", read_curation(out), store)
     path = Path(settings.run_dir) / "curation.html"

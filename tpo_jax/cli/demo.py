@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.artefacts import write_json
@@ -25,6 +24,7 @@ from tpo_jax.cli.experiment import (
     train_arms,
 )
 from tpo_jax.cli.experiment_page import make_experiment_report
+from tpo_jax.cli.hosts import keep_compiled
 from tpo_jax.cli.progress import duration_text, stage_progress
 from tpo_jax.cli.settings import RunConfig, read_settings
 from tpo_jax.parallel.mesh import check_batch, make_mesh
@@ -69,12 +69,6 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
         spent[name] = time.monotonic() - begun
     _add_times(Path(settings.run_dir) / "seconds.json", spent)
     print(f"took {duration_text(time.monotonic() - started)}")
-
-
-def keep_compiled(settings: RunConfig) -> None:
-    """Programs are compiled once for all arms, and for the next run in this folder."""
-    jax.config.update("jax_compilation_cache_dir", str(Path(settings.run_dir) / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def make_videos(settings: RunConfig, splits: Sequence[str] = SHOWN) -> None:

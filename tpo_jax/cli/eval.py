@@ -14,13 +14,7 @@ from benchmarks.counterfactual import VIEWS, can_be_asked, positions_seen
 from benchmarks.runner import Record, read_records, summarise
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.synthetic import questions
-from data_pipelines.artefacts import (
-    building,
-    check_unfinished,
-    file_sha256,
-    read_manifest,
-    write_manifest,
-)
+from data_pipelines.artefacts import file_sha256, read_manifest, write_manifest
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import train_frames
@@ -40,7 +34,9 @@ from tpo_jax.cli.experiment import (
 from tpo_jax.cli.experiment_page import make_experiment_report
 from tpo_jax.cli.export import load_policy
 from tpo_jax.cli.frames import store_videos
+from tpo_jax.cli.hosts import all_hosts, building_together
 from tpo_jax.cli.settings import RunConfig, as_json, is_done, read_settings
+from tpo_jax.parallel.distributed import first_host_first, is_first_host
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
     settings = read_settings(config)
+    with all_hosts(settings):
+        _run(args, settings)
+
+
+def _run(args: argparse.Namespace, settings: RunConfig) -> None:
     if is_asked(args):
         if args.counterfactual:
             args.set.append(f"taken={args.counterfactual}")
@@ -85,7 +86,8 @@ def ask_experiment(settings: RunConfig, view: str | None) -> None:
     arms = [BASE, *settings.arms.names]
     for one in (WHOLE, TAKEN[view]) if view else (WHOLE,):
         ask_arms(settings, exam, one, arms)
-    make_experiment_report(settings, exam)
+    if is_first_host():
+        make_experiment_report(settings, exam)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,8 @@ def open_evaluation(settings: RunConfig) -> Evaluation:
       InputError: the run is not trained, or there is no truth.
     """
     base, policy = load(settings.checkpoint), load_policy(settings)
-    store = store_videos(settings, settings.eval.videos, settings.folder("eval_frames"))
+    with first_host_first("frames of eval"):
+        store = store_videos(settings, settings.eval.videos, settings.folder("eval_frames"))
     truth = Path(settings.eval.truth)
     if not truth.exists():
         raise InputError(f"{truth}: not found; it tells what is in {settings.eval.videos}")
@@ -136,13 +139,14 @@ def evaluate(settings: RunConfig) -> Evaluation:
     out = settings.folder("eval")
     if is_done(out, "eval", whole.made_from):
         return whole
-    with building(out, resume=True) as partial:
-        check_unfinished(partial, whole.made_from)
+    with building_together(out, whole.made_from) as partial:
         records = {
             label: _ask(settings, label, model, whole, partial / f"{label}.jsonl")
             for label, model in whole.models.items()
         }
-        write_manifest(partial, "eval", whole.made_from, scores=summarise(whole.items, records))
+        if is_first_host():
+            scores = summarise(whole.items, records)
+            write_manifest(partial, "eval", whole.made_from, scores=scores)
     return whole
 
 
@@ -158,8 +162,7 @@ def audit(settings: RunConfig, whole: Evaluation, view: str) -> None:
     out = settings.folder(f"eval_{view}")
     if not is_done(out, "eval", left.made_from):
         ids = {item.id for item in items}
-        with building(out, resume=True) as partial:
-            check_unfinished(partial, left.made_from)
+        with building_together(out, left.made_from) as partial:
             scores = {}
             for label, model in left.models.items():
                 without = _ask(settings, label, model, left, partial / f"{label}.jsonl", view)
@@ -172,7 +175,8 @@ def audit(settings: RunConfig, whole: Evaluation, view: str) -> None:
                     )
                 with_frames = [by_id[item.id] for item in items]
                 scores[label] = summarise(items, {view: without, "whole": with_frames})
-            write_manifest(partial, "eval", left.made_from, scores=scores)
+            if is_first_host():
+                write_manifest(partial, "eval", left.made_from, scores=scores)
     _tell_audit(read_manifest(out, "eval")["scores"], view)
 
 

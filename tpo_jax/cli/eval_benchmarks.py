@@ -3,12 +3,15 @@
 import argparse
 from pathlib import Path
 
+import jax
+
 from data_pipelines.errors import InputError
 from tpo_jax.cli.eval_compare import compare
 from tpo_jax.cli.eval_logs import score_log
 from tpo_jax.cli.eval_needle import run_needle
 from tpo_jax.cli.eval_tasks import run_tasks
 from tpo_jax.cli.settings import RunConfig
+from tpo_jax.parallel.distributed import is_first_host
 
 
 def is_asked(args: argparse.Namespace) -> bool:
@@ -40,11 +43,15 @@ def run_benchmarks(args: argparse.Namespace, settings: RunConfig) -> None:
     if others and len(others) != 2 - scoring:
         wanted = "one result to compare with" if scoring else "two results"
         raise InputError(f"--compare: {len(others)} given; give {wanted}")
+    if args.needle and jax.process_count() > 1:
+        raise InputError(f"--needle={args.needle}: runs in one process, not on several hosts")
+    if not args.tasks and not is_first_host():
+        return
     if args.from_logs:
         others.append(score_log(args))
     elif args.needle:
         others.append(run_needle(args, settings))
     elif args.tasks:
         others.append(run_tasks(args, settings))
-    if len(others) == 2:
+    if len(others) == 2 and is_first_host():
         compare(others[0], others[1], args)

@@ -19,7 +19,7 @@ from benchmarks.task_run import Part, Question, Said, ask_questions, read_answer
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.registry import find_task
 from benchmarks.tasks.task import Task, count_warning, score_all
-from data_pipelines.artefacts import building, check_unfinished, fingerprint
+from data_pipelines.artefacts import check_unfinished, fingerprint
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.prompts import PromptPolicy
@@ -37,9 +37,11 @@ from tpo_jax.cli.eval_frames import (
 from tpo_jax.cli.eval_model import load_overridden, override
 from tpo_jax.cli.eval_options import by_task, changed, find_data, read_part
 from tpo_jax.cli.eval_videos import VideoFiles
+from tpo_jax.cli.hosts import building_together
 from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.settings import RunConfig
 from tpo_jax.generation.sampling import SamplingConfig
+from tpo_jax.parallel.distributed import first_host_first, is_first_host, wait_for_all
 
 DEFAULT_OUT = "runs/eval"
 FRAMES = "eval_frames"
@@ -88,9 +90,10 @@ def run_tasks(args: argparse.Namespace, settings: RunConfig) -> Path:
             pool=None if chosen.protocol.pool == "model" else chosen.protocol.pool,
             pixel_dtype=chosen.protocol.pixels,
         )
-        store = _store(chosen, seen, args, settings)
+        with first_host_first(f"frames of {name}"):
+            store = _store(chosen, seen, args, settings)
         evaluate_task(chosen, seen, store, out / name, args, part, mesh)
-    if part.of == 1:
+    if part.of == 1 and is_first_host():
         results = write_summary(out)
         tell({name: results[name] for name in names})
         print(f"results: {out}")
@@ -176,10 +179,14 @@ def evaluate_task(
         check_unfinished(partial, made_from)
         _ask(questions, asked, partial, part, task)
         return
-    with building(out, resume=True) as partial:
+    with building_together(out, made_from) as partial:
         partial = Path(partial)
-        check_unfinished(partial, made_from)
-        _ask(questions, asked, partial, part, task)
+        # Hosts share the videos as parts do, and the first one puts together what all were told.
+        of_host = Part(index=jax.process_index(), of=jax.process_count())
+        _ask(questions, asked, partial, of_host, task)
+        wait_for_all(f"{out} is asked")
+        if not is_first_host():
+            return
         known = read_answers(partial)
         answers = [known[question.asked] for question in questions]
         items = [question.item for question in questions]

@@ -6,23 +6,19 @@ models of all arms said in a view is one artefact, RUN_DIR/eval/SPLIT/VIEW, a fi
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from benchmarks.counterfactual import can_be_asked, positions_seen, segment_positions
+from benchmarks.record_file import append_lines
 from benchmarks.runner import Record, read_records, run_task
 from benchmarks.tasks.item import Item
 from benchmarks.tasks.synthetic import questions
-from data_pipelines.artefacts import (
-    building,
-    check_unfinished,
-    file_sha256,
-    read_manifest,
-    write_manifest,
-)
+from data_pipelines.artefacts import file_sha256, read_manifest, write_manifest
 from data_pipelines.errors import InputError
 from data_pipelines.frames import FrameStore
 from data_pipelines.lessons import MAX_FRAMES
@@ -34,8 +30,10 @@ from tpo_jax.cli.answering import make_examiner
 from tpo_jax.cli.arms import arm_settings, find_arm, train_arm
 from tpo_jax.cli.export import load_policy
 from tpo_jax.cli.frames import store_videos
+from tpo_jax.cli.hosts import building_together
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.settings import RunConfig, as_json, is_done
+from tpo_jax.parallel.distributed import first_host_first, is_first_host, wait_for_all
 
 BASE = "base"
 Split = Literal["development", "heldout"]
@@ -100,7 +98,8 @@ def open_exam(settings: RunConfig, split: Split) -> Exam:
     videos, truth = root / "videos" / split, root / "truth" / f"{split}.json"
     if not truth.exists():
         raise InputError(f"{truth}: not found; `tpo demo` makes it with the videos")
-    store = store_videos(settings, str(videos), root / "frames_of" / split)
+    with first_host_first(f"frames of {split}"):
+        store = store_videos(settings, str(videos), root / "frames_of" / split)
     told = read_truth(truth)
     items = questions(
         told,
@@ -156,10 +155,10 @@ def ask_arms(settings: RunConfig, exam: Exam, view: View, arms: Sequence[str]) -
             made_from = exam.made_from | {"view": as_json(view), "model": model.fingerprint}
             if is_done(folder, "eval", made_from):
                 continue
-            with building(folder, resume=True) as partial:
-                check_unfinished(partial, made_from)
+            with building_together(folder, made_from) as partial:
                 _ask(settings, exam, view, label, model, items, partial / "answers.jsonl")
-                write_manifest(partial, "eval", made_from, items=len(items))
+                if is_first_host():
+                    write_manifest(partial, "eval", made_from, items=len(items))
 
 
 def needle_folder(settings: RunConfig, arm: str) -> Path:
@@ -240,11 +239,27 @@ def ask_items(
             raise InputError(f"{store.path}: has no video {item.video}, which the truth names")
         return ids[item.video], positions_of(item, store.info(ids[item.video]).times_F)
 
+    examiner = make_examiner(settings, model, store)
     with stage_progress(title, len({item.video for item in items})) as update:
-        return run_task(
-            items,
-            make_examiner(settings, model, store),
-            frames_of,
-            record,
-            lambda done, total, detail: update(done, detail),
-        )
+
+        def ask(some: Sequence[Item], to: Path, recorded: Sequence[Path] = ()) -> list[Record]:
+            def progress(done: int, total: int, detail: str) -> None:
+                update(done, detail)
+
+            return run_task(some, examiner, frames_of, to, progress, recorded=recorded)
+
+        if jax.process_count() > 1:
+            # Each host asks about videos of its own; the first then writes what all were told.
+            number, hosts = jax.process_index(), jax.process_count()
+            mine = set(list(dict.fromkeys(item.video for item in items))[number::hosts])
+            of_hosts = f"{record.stem}.host_*.jsonl"
+            before = [record, *sorted(record.parent.glob(of_hosts))]
+            own = record.with_name(of_hosts.replace("*", str(number)))
+            ask([item for item in items if item.video in mine], own, before)
+            wait_for_all(f"{record} is asked")
+            if is_first_host():
+                for path in sorted(record.parent.glob(of_hosts)):
+                    append_lines(record, map(asdict, read_records(path)))
+                    path.unlink()
+            wait_for_all(f"{record} is written")
+        return ask(items, record)

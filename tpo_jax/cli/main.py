@@ -94,6 +94,11 @@ VERBS: dict[str, Verb] = {
         takes_config=False,
     ),
     "ask": Verb(module="tpo_jax.cli.ask", summary="ask a model about a video", takes_config=False),
+    "launch": Verb(
+        module="tpo_jax.cli.launch",
+        summary="run a verb on this host of several, and say what ended it",
+        takes_config=False,
+    ),
     "demo-base": Verb(
         module="tpo_jax.cli.demo_base",
         summary="train the small base model that the demo starts from",

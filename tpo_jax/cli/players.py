@@ -19,12 +19,15 @@ from tpo_jax.cli.settings import RunConfig
 class Players:
     """Those of one run."""
 
-    def __init__(self, settings: RunConfig, store: FrameStore, policy: PolicyText):
-        """Args: the config, the frames that are asked about, and the model as writer of texts."""
+    def __init__(self, settings: RunConfig, store: FrameStore, policy: PolicyText, host: int = 0):
+        """Args: the config, the frames that are asked about, the model as writer of texts, and
+        which of several hosts asks: each keeps what endpoints said to it.
+        """
         self._config = settings.curate
         self._store = store
         self._policy = policy
         self._work = settings.folder("curation")
+        self._host = f".host_{host}" if host else ""
         self._endpoints: dict[str, Endpoint] = {}
 
     def text_model(self, role: str) -> TextModel:
@@ -36,7 +39,7 @@ class Players:
         # Another price or number of retries asks nothing again.
         asked = fingerprint(config.made_with())
         if asked not in self._endpoints:
-            cache = self._work / f"endpoint-{asked}.jsonl"
+            cache = self._work / f"endpoint-{asked}{self._host}.jsonl"
             self._endpoints[asked] = Endpoint(config, cache, self._store)
         return self._endpoints[asked]
 

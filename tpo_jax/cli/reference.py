@@ -5,16 +5,19 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from data_pipelines.artefacts import building, check_unfinished, write_manifest
+from data_pipelines.artefacts import write_manifest
 from data_pipelines.batch_plan import BatchPlan, plan_once
 from data_pipelines.loader import load_batches
+from tpo_jax.cli.hosts import all_hosts, building_together
 from tpo_jax.cli.progress import stage_progress
 from tpo_jax.cli.rows import TrainingRows, read_rows
 from tpo_jax.cli.settings import RunConfig, is_done, read_settings
 from tpo_jax.errors import InputError
-from tpo_jax.parallel.mesh import check_batch, make_mesh, place_batch
+from tpo_jax.parallel.distributed import is_first_host
+from tpo_jax.parallel.mesh import check_batch, host_rows, make_mesh, place_batch
 from tpo_jax.preference.reference import make_reference_step, part_path, write_part
 
 
@@ -28,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: ConfigDict | None) -> None:
     """Run the verb."""
-    make_reference(read_settings(config))
+    settings = read_settings(config)
+    with all_hosts(settings):
+        make_reference(settings)
 
 
 def make_reference(settings: RunConfig) -> None:
@@ -50,10 +55,10 @@ def make_reference(settings: RunConfig) -> None:
         if is_done(out, "reference", training.made_from):
             update(count, "done before")
             return
-        with building(out, resume=True) as partial:
-            check_unfinished(partial, training.made_from)
+        with building_together(out, training.made_from) as partial:
             _compute_parts(settings, training, mesh, partial, update)
-            write_manifest(partial, "reference", training.made_from, pairs=count)
+            if is_first_host():
+                write_manifest(partial, "reference", training.made_from, pairs=count)
 
 
 def _compute_parts(settings: RunConfig, training: TrainingRows, mesh, partial, update) -> None:  # type: ignore[no-untyped-def]
@@ -62,16 +67,19 @@ def _compute_parts(settings: RunConfig, training: TrainingRows, mesh, partial, u
     pairs = training.rows.pairs
     # In the shapes of training, each compiled once: the last batch of a bucket is filled up.
     plan = plan_once(training.rows.buckets, batch=size)
+    # Before any host has computed a part, so all find the same ones.
     missing = [number for number in range(len(plan)) if not part_path(partial, number).exists()]
     left = BatchPlan(numbers_SB=plan.numbers_SB[missing], buckets_S=plan.buckets_S[missing])
-    batches = load_batches(training.rows, left)
+    batches = load_batches(training.rows, left, places=host_rows(mesh, size))
     done = len(pairs) - sum(len(np.unique(numbers)) for numbers in left.numbers_SB)
     for number in missing:
         batch = place_batch(mesh, next(batches))
         with jax.set_mesh(mesh):  # as in training: the same layout, the same rounding
-            logprobs_N2A = np.asarray(step(training.model.params, batch))
+            rows = step(training.model.params, batch)
+        logprobs_N2A = multihost_utils.process_allgather(rows, tiled=True)
         numbers = np.unique(plan.numbers_SB[number])  # ascending, as they stand in the batch
         ids = [pairs[int(one)].id for one in numbers]
-        write_part(partial, number, ids, logprobs_N2A[: len(ids)])
+        if is_first_host():
+            write_part(partial, number, ids, logprobs_N2A[: len(ids)])
         done += len(ids)
         update(done)

@@ -15,6 +15,7 @@ from data_pipelines.sampling import FramePolicy
 from tpo_jax.cli.config import to_dataclass
 from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.models.remat import Remat
+from tpo_jax.parallel.distributed import DistributedConfig
 from tpo_jax.parallel.mesh import MeshConfig
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.training.loop import LoopConfig
@@ -119,6 +120,7 @@ class RunConfig:
     synthetic: SyntheticConfig
     arms: ArmsConfig = ArmsConfig()
     profile: ProfileConfig = ProfileConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     def folder(self, artefact: str) -> Path:
         """Where this run keeps `frames`, `pairs`, `reference`, `train`, `eval`, `export`."""

@@ -7,14 +7,16 @@ from typing import Any
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from data_pipelines.artefacts import building, check_unfinished, write_manifest
+from data_pipelines.artefacts import write_manifest
 from data_pipelines.batch_plan import BatchPlan
 from data_pipelines.loader import load_batches
 from tpo_jax.cli.debug_batch import debug_batch
+from tpo_jax.cli.hosts import all_hosts, building_together
 from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.rows import TrainingRows
 from tpo_jax.cli.settings import RunConfig, is_done, read_settings
 from tpo_jax.cli.train_inputs import RUNS_WITH, read_inputs
+from tpo_jax.parallel.distributed import is_first_host
 from tpo_jax.parallel.mesh import host_rows
 from tpo_jax.planning.utilisation import Utilisation
 from tpo_jax.termination import put_off
@@ -50,7 +52,8 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> int | None:
     settings = read_settings(config)
     if args.debug_batch is not None:
         return debug_batch(read_inputs(settings), args.debug_batch)
-    train_policy(settings)
+    with all_hosts(settings):
+        train_policy(settings)
     return None
 
 
@@ -79,11 +82,10 @@ def train_policy(settings: RunConfig) -> None:
             grad_norm_limit=settings.train.grad_norm_limit,
         )
         with (
-            building(out, resume=True) as partial,
+            building_together(out, inputs.made_from) as partial,
             options_refused(settings.train.xla_options),
             put_off(settings.train.grace_seconds) as terminated,
         ):
-            check_unfinished(partial, inputs.made_from)
             train(
                 init_sharded_state(
                     *split_frozen(training.model.params, settings.train.frozen), optimizer, mesh
@@ -118,17 +120,18 @@ def train_policy(settings: RunConfig) -> None:
                 warn=warn,
             )
             runs_with = {name: getattr(settings.train, name) for name in RUNS_WITH}
-            spent = time_spent(read_metrics(partial))
-            write_manifest(
-                partial,
-                "train",
-                inputs.made_from,
-                steps=steps,
-                pairs=len(training.rows.pairs),
-                runs_with=runs_with,
-                loading=loading,
-                time=spent | {"goodput": goodput(spent)},
-            )
+            if is_first_host():
+                spent = time_spent(read_metrics(partial))
+                write_manifest(
+                    partial,
+                    "train",
+                    inputs.made_from,
+                    steps=steps,
+                    pairs=len(training.rows.pairs),
+                    runs_with=runs_with,
+                    loading=loading,
+                    time=spent | {"goodput": goodput(spent)},
+                )
 
 
 def tell_loading(training: TrainingRows, plan: BatchPlan) -> dict[str, Any]:

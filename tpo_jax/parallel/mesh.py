@@ -48,6 +48,17 @@ def make_mesh(config: MeshConfig, devices: int | None = None) -> Mesh:
     return lay_mesh(fill_mesh(config, len(there), slices, where), there, slices)
 
 
+def make_host_mesh(config: MeshConfig) -> Mesh:
+    """The mesh over this process's devices alone: `tensor` as configured, the others over fsdp.
+
+    Raises:
+      InputError: `tensor` does not divide them.
+    """
+    there = jax.local_devices()
+    where = f"{len(there)} devices of a host"
+    return lay_mesh(fill_mesh(MeshConfig(tensor=config.tensor), len(there), 1, where), there, 1)
+
+
 def count_slices(devices: Sequence[Any]) -> int:
     """How many TPU slices the devices belong to. Other devices count as one."""
     if devices[0].platform != "tpu":

@@ -29,6 +29,7 @@ from tpo_jax.disk import fault_of_disk
 from tpo_jax.errors import InputError, did_you_mean
 from tpo_jax.interop.orbax_tree import OrbaxTree
 from tpo_jax.models.video_lmm import Params
+from tpo_jax.parallel.distributed import is_first_host, wait_for_all
 from tpo_jax.training.digests import find_fault, has_digests, write_digests
 from tpo_jax.training.step import TrainState
 
@@ -84,7 +85,9 @@ class Checkpoints:
         self._folder = folder.absolute()
         self._saving = 0
         self._bytes = 0
-        set_damaged_aside(self._folder, warn)
+        if is_first_host():
+            set_damaged_aside(self._folder, warn)
+        wait_for_all(f"{folder} holds whole checkpoints")
         self._best_by = config.keep_best_by
         kept: list[PreservationPolicy] = [LatestN(n=config.keep_last)]
         if config.keep_every is not None:
@@ -177,7 +180,7 @@ class Checkpoints:
 
     def _write_digests(self) -> None:
         """Orbax calls this when all files of a save are written and only its name is not."""
-        if jax.process_index() == 0:
+        if is_first_host():
             folder = step_folder(self._folder, self._saving)
             under_way = folder.with_name(folder.name + ocp.utils.TMP_DIR_SUFFIX)
             write_digests(under_way, but_not=[TIMES_FILE])

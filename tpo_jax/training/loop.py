@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
+from tpo_jax.parallel.distributed import is_first_host, own_or_shared
 from tpo_jax.parallel.mesh import place_batch
 from tpo_jax.parallel.rules import param_shardings
 from tpo_jax.preference.logprobs import Batch
@@ -135,13 +136,16 @@ def train(
     state = jax.device_put(state, shardings)
     clock = StepClock()
     timed = TimedStep(jit_step(step, shardings, tpu_options(xla_options, mesh)), clock)
-    with Checkpoints(folder / CHECKPOINTS_FOLDER, config=config, warn=warn) as checkpoints:
+    with (
+        Checkpoints(folder / CHECKPOINTS_FOLDER, config=config, warn=warn) as checkpoints,
+        own_or_shared(folder) as notes,
+    ):
         start = checkpoints.latest or 0
         if start:
             state = checkpoints.restore(state)
         with (
-            RunLog(folder, start, config.wandb) as log,
-            Profile(folder / PROFILE_FOLDER, profile) as profiler,
+            RunLog(notes, start, config.wandb if is_first_host() else "") as log,
+            Profile(notes / PROFILE_FOLDER, profile) as profiler,
         ):
             batches = batches_from(start)
             warned = start

@@ -99,7 +99,12 @@ def run(
     progress: Progress = silent,
 ) -> KnowingModel:
     model = model or knowing(world)
-    curator = Curator(
+    curate(curator_of(world, model, config), out, made_from, progress)
+    return model
+
+
+def curator_of(world: World, model: KnowingModel, config: CurateConfig = CONFIG) -> Curator:
+    return Curator(
         config=config,
         store=world.store,
         model=model,
@@ -107,8 +112,6 @@ def run(
         judge=RuleJudge(),
         sampling=SAMPLING,
     )
-    curate(curator, out, made_from, progress)
-    return model
 
 
 def knowing(world: World, **changes: Any) -> KnowingModel:

@@ -8,15 +8,18 @@ import pytest
 
 from data_pipelines.artefacts import read_manifest
 from data_pipelines.curation import pipeline
+from data_pipelines.curation.pipeline import curate_share
 from data_pipelines.errors import InputError
 from data_pipelines.synthetic_events import DESCRIBE
 from tests.data_pipelines.curation.knowing_model import (
     CONFIG,
     Killed,
     World,
+    curator_of,
     knowing,
     results,
     run,
+    silent,
 )
 
 
@@ -91,6 +94,24 @@ def test_killed_while_the_files_are_written(
             run(world, out)
     assert run(world, out).calls == []
     assert_finished_as(undisturbed, out)
+
+
+@pytest.mark.parametrize("hosts", [2, 3])
+def test_hosts_share_the_videos_and_the_first_asks_nothing_more(
+    world: World, undisturbed: Path, tmp_path: Path, hosts: int
+) -> None:
+    out = tmp_path / "pairs"
+    for host in range(hosts):
+        model = knowing(world)
+        curate_share(curator_of(world, model), out, host, hosts, silent)
+        asked = [video for video, _ in model.calls]
+        assert asked == [video for video in world.store.videos[host::hosts] for _ in range(2)]
+    assert run(world, out).calls == []
+    assert_finished_as(undisturbed, out)
+    # A host that begins again, among fewer, does nothing again either.
+    again = knowing(world)
+    curate_share(curator_of(world, again), out, 0, 1, silent)
+    assert again.calls == []
 
 
 def test_other_settings_use_what_still_holds(
