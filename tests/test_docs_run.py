@@ -78,7 +78,7 @@ def test_your_own_videos(place: Path) -> None:
 
 def test_a_7b_on_one_host(place: Path) -> None:
     section, found = written("docs/tpu_pods.md", "A 7B on one host with eight chips")
-    verbs = "import doctor frames frames curate curate reference train export".split()
+    verbs = "import doctor frames frames curate curate reference launch export".split()
     assert [words[0] for words in found] == verbs
     bucket = place / "bucket"
     (place / "runs").mkdir()
