@@ -100,8 +100,8 @@ def get_config() -> ConfigDict:
                 "tensor": 1,  # ours
             },
             "distributed": {
-                "heartbeat_seconds": 100
-            },  # ours: until a silent host is taken for dead
+                "heartbeat_seconds": 100,  # ours: until a silent host is taken for dead
+            },
             "loss": {
                 "preference": "sigmoid",  # paper
                 "beta": 0.2,  # paper
