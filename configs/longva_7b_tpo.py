@@ -98,7 +98,9 @@ def get_config() -> ConfigDict:
                 "context": 1,  # ours
                 "tensor": 1,  # ours
             },
-            "distributed": {"heartbeat_seconds": 100},  # until a silent host is taken for dead
+            "distributed": {
+                "heartbeat_seconds": 100,  # ours: until a silent host is taken for dead
+            },
             "loss": {
                 "preference": "sigmoid",  # paper
                 "beta": 0.3,  # paper
