@@ -116,9 +116,9 @@ def get_config() -> ConfigDict:
                 "batch_pairs": 64,  # paper
                 "accumulate": 1,  # ours: raise it where memory is short, the result is the same
                 "save_every": 20,  # ours
-                "keep_last": 2,  # checkpoints
-                "keep_every": None,  # or those of every so many steps too
-                "keep_best_by": None,  # or "reward_accuracy", ...: the best by it too
+                "keep_last": 2,  # ours: checkpoints
+                "keep_every": None,  # ours: or those of every so many steps too
+                "keep_best_by": None,  # ours: or "reward_accuracy", ...: the best by it too
                 "on_nonfinite": "stop",  # ours
                 "max_skipped": 5,  # ours
                 "grad_norm_limit": 0.0,  # ours: any norm is good

@@ -16,5 +16,5 @@ def get_config() -> ConfigDict:
     config.curate.questions = "time"
     config.curate.judge = "none"
     config.prompts.time_instruction = True  # or nothing says which frame lies at which second
-    config.sampling.temperature = 0.7
+    config.sampling.temperature = 1.0
     return config

@@ -176,4 +176,7 @@ def read_truth(truth: Path) -> dict[str, list[Shown]]:
             for name, shown in told.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{truth}: cannot be read ({error}); make the videos again") from error
+        raise InputError(
+            f"{truth}: is no truth of synthetic videos ({type(error).__name__}: {error}); make "
+            "it again with `tpo demo`"
+        ) from error

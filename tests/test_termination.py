@@ -82,6 +82,7 @@ def terminated(tmp_path: Path, run: str, signals: int = 1) -> tuple[str, str]:
     try:
         assert process.stdout is not None
         ready = process.stdout.readline()
+        time.sleep(0.2)  # what comes after it has begun
         for _ in range(signals):
             process.send_signal(signal.SIGTERM)
         out, errors = process.communicate(timeout=20)

@@ -179,9 +179,11 @@ def _keys(section: ConfigDict, where: str = "") -> list[str]:
 
 def _run(arguments: list[str], out: Path, err: Path, collect: bool) -> tuple[int, str]:
     """The exit status, and the traceback if it raised; what it prints goes to files."""
-    kept = [os.dup(1), os.dup(2)]
-    sys.stdout.flush()
-    sys.stderr.flush()
+    kept, streams = [os.dup(1), os.dup(2)], (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.flush()
+    # A test's own streams do not write to these descriptors.
+    sys.stdout, sys.stderr = sys.__stdout__ or sys.stdout, sys.__stderr__ or sys.stderr
     for descriptor, path in ((1, out), (2, err)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, descriptor)
@@ -198,6 +200,7 @@ def _run(arguments: list[str], out: Path, err: Path, collect: bool) -> tuple[int
         for descriptor, old in zip((1, 2), kept, strict=True):
             os.dup2(old, descriptor)
             os.close(old)
+        sys.stdout, sys.stderr = streams
 
 
 def _said_badly(status: int, error: str, text: str, names: list[str]) -> Iterator[str]:

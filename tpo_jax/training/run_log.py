@@ -22,7 +22,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, start: int, wandb_project: str = ""):
-        self._folder = folder
+        self._folder = folder = Path(folder)
         for name in (METRICS_FILE, BAD_BATCHES_FILE):
             _cut_lines(folder / name, start)
         path = folder / METRICS_FILE
