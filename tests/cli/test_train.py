@@ -99,6 +99,7 @@ def test_a_pair_that_is_not_finite_is_found(root: Path, capsys: pytest.CaptureFi
     assert files(root) == before
 
 
+@pytest.mark.slow
 def test_a_good_batch_of_a_finished_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_reference(root, GOOD[0])
     arguments = ["train", f"--config.run_dir={root / 'run'}", *options(root)]

@@ -162,6 +162,7 @@ def killed_after_two_steps(run: Path, to: Path) -> None:
     shutil.rmtree(step_folder(to / "train.partial" / CHECKPOINTS_FOLDER, 4))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_goes_on_alone(
     root: Path, alone: Path, together: tuple[Path, list[str]]
 ) -> None:
