@@ -25,6 +25,24 @@ ITEMS_FILE = "items.jsonl"
 SUMMARY_FILE = "result.json"
 
 
+# What every line of the items has; of `answer` and `predicted` a task chooses the type.
+LINE_TYPES: Mapping[str, type] = {
+    "item": str,
+    "file": str,
+    "video": str,
+    "groups": dict,
+    "question": str,
+    "options": list,
+    "answer": object,
+    "said": str,
+    "predicted": object,
+    "parsed": bool,
+    "correct": bool,
+    "prompt": str,
+    "positions": list,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
     """A task's result as it lies on disk.
@@ -140,8 +158,19 @@ def read_results(folder: Path) -> dict[str, TaskResult]:
                 f"{one / ITEMS_FILE}: {len(items)} lines, {manifest['scores']['items']} items "
                 "were scored; evaluate again"
             )
+        _check_lines(one / ITEMS_FILE, items)
         results[str(manifest["task"])] = TaskResult(folder=one, manifest=manifest, items=items)
     return results
+
+
+def _check_lines(path: Path, items: Sequence[Any]) -> None:
+    for number, line in enumerate(items, start=1):
+        found = line if isinstance(line, dict) else {}
+        for name, kind in LINE_TYPES.items():
+            if name not in found or not isinstance(found[name], kind):
+                raise InputError(
+                    f"{path}: line {number} has no {name!r}, or of another type; evaluate again"
+                )
 
 
 def write_summary(folder: Path) -> dict[str, Any]:

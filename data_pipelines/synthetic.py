@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from data_pipelines.artefacts import building, write_json
 from data_pipelines.errors import InputError
 from data_pipelines.json_text import parse_json
-from data_pipelines.synthetic_events import MOST_EVENTS, Event, draw_events
+from data_pipelines.synthetic_events import COLOURS, MOST_EVENTS, Event, draw_events
 
 SIDE = 112  # pixels along an edge of a frame
 FPS = 8
@@ -171,12 +171,18 @@ def read_truth(truth: Path) -> dict[str, list[Shown]]:
     """File name to what is shown in it. For scoring only. InputError if it is damaged."""
     try:
         told = parse_json(truth.read_text("utf-8"))
-        return {
-            name: [Shown(event=Event(**s["event"]), start=s["start"], end=s["end"]) for s in shown]
-            for name, shown in told.items()
-        }
+        return {name: [_read_shown(one) for one in shown] for name, shown in told.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{truth}: is no truth of synthetic videos ({type(error).__name__}: {error}); make "
             "it again with `tpo demo`"
         ) from error
+
+
+def _read_shown(told: dict) -> Shown:
+    event, start, end = Event(**told["event"]), told["start"], told["end"]
+    if unknown := [one for one in asdict(event).values() if one not in COLOURS]:
+        raise ValueError(f"no colour {unknown[0]!r}")
+    if not float(start) < float(end):
+        raise ValueError(f"from {start} to {end} s")
+    return Shown(event=event, start=start, end=end)
