@@ -41,6 +41,7 @@ def command(checkpoint: Path, *more: str) -> list[str]:
     return ["plan", f"--config.checkpoint={checkpoint}", *SMALL, *more]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_small_step(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(checkpoint, "--json")) == 0
