@@ -126,6 +126,13 @@ def test_damaged_metrics(content: str, tmp_path: Path) -> None:
     refused(lambda: read_metrics(tmp_path), METRICS_FILE)
 
 
+def test_metrics_of_a_run_that_went_on_elsewhere(tmp_path: Path) -> None:
+    """An older version wrote no times, and only some chips have an mfu."""
+    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "step_seconds": 0.5, "mfu": 0.4}]
+    (tmp_path / METRICS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_metrics(tmp_path) == lines
+
+
 # --------------------------------------------------------------------------------------- artefacts
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tpo_jax.errors import InputError
 from tpo_jax.training.boards import open_boards
-from tpo_jax.training.step_clock import time_spent
+from tpo_jax.training.step_clock import time_spent, without_timing
 
 METRICS_FILE = "metrics.jsonl"
 BAD_BATCHES_FILE = "bad_batches.jsonl"
@@ -69,7 +69,9 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}); train again") from error
     values = [value for line in found for value in line.values()]
-    if not values or any(line.keys() != found[0].keys() for line in found):
+    # Another machine, or an older version, tells other times.
+    fields = [without_timing(line).keys() for line in found]
+    if not values or any(one != fields[0] for one in fields):
         raise InputError(f"{path}: its lines do not tell the same of every step; train again")
     if "step" not in found[0] or not all(type(value) in (int, float) for value in values):
         raise InputError(f"{path}: holds other things than the numbers of steps; train again")
