@@ -36,6 +36,7 @@ REQUIREMENTS = [
     "jaxtyping>=0.3",
     "ml-collections>=1.1",
     "etils>=1.15",
+    "fsspec>=2024.6",
     "absl-py>=2.3",
     "av>=18,<19",
     # A pool of processes that can end one which takes too long.

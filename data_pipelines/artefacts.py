@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec
 from etils import epath
 
 from data_pipelines.errors import InputError
@@ -72,6 +73,20 @@ def write_json(path: epath.PathLike, obj: Any) -> None:
 def in_bucket(path: epath.PathLike) -> bool:
     """Whether a path is an address such as gs://bucket/folder."""
     return "://" in os.fspath(path)
+
+
+def names_in(folder: epath.PathLike) -> set[str]:
+    """Names of what is in a folder now, in a bucket too; none where there is no folder.
+
+    A bucket has no empty folders, and gcsfs would answer a second time with what it listed before.
+    """
+    try:
+        if not in_bucket(folder):
+            return set(os.listdir(folder))
+        files, path = fsspec.core.url_to_fs(os.fspath(folder), use_listings_cache=False)
+        return {found.rsplit("/", 1)[1] for found in files.ls(path, detail=False)}
+    except FileNotFoundError:
+        return set()
 
 
 def partial_folder(final: epath.PathLike) -> epath.Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from etils import epath
 
-from data_pipelines.artefacts import in_bucket
+from data_pipelines.artefacts import in_bucket, names_in
 from data_pipelines.errors import InputError
 from data_pipelines.processes import Undone, run_all
 from data_pipelines.stored_video import Outcome, note_name, shard_name
@@ -87,7 +87,7 @@ def run_on_beam(
         running = pool.submit(run)
         while waiting and not running.done():
             wait([running], timeout=POLL_SECONDS)
-            for name in [one.name for one in told.iterdir() if one.name in waiting]:
+            for name in sorted(names_in(told) & waiting.keys()):
                 yield _fetch(waiting.pop(name), told / name, work, place)
     _check(running, work)
     for path in waiting.values():

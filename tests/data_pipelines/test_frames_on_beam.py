@@ -131,8 +131,13 @@ def test_a_video_that_takes_too_long_is_set_aside(
 
 
 def test_workers_and_this_process_meet_in_a_bucket(
-    videos: list[Path], plain: dict[str, bytes], tmp_path: Path, bucket: epath.Path
+    videos: list[Path],
+    plain: dict[str, bytes],
+    tmp_path: Path,
+    bucket: epath.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(frames_on_beam, "POLL_SECONDS", 0.01)  # asks before anything is told
     beam = BeamConfig(flags=FLAGS, exchange=str(bucket / "exchange"))
     build(videos, tmp_path / "store", beam=beam)
     assert contents(tmp_path / "store") == plain

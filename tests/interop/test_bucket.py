@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from etils import epath
 
+from data_pipelines.artefacts import names_in
 from tests.cli.test_import_export import assert_bit_equal, content, refused, write_source
 from tpo_jax.api import load
 from tpo_jax.cli.main import main
@@ -51,6 +52,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[epath.Path]:
     for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
         monkeypatch.setenv(name, f"http://localhost:{port}")
     monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "x")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # gcsfs would wait for a cloud that is not there
     import gcsfs
 
     gcsfs.GCSFileSystem.clear_instance_cache()
@@ -93,3 +95,16 @@ def test_what_is_anybodys_in_a_bucket_stays(
     (bucket / "mine/notes.txt").write_text("keep me")
     assert "exists already" in refused(capsys, "import", source, bucket / "mine")
     assert (bucket / "mine/notes.txt").read_text() == "keep me"
+
+
+def test_names_are_those_of_now(bucket: epath.Path, tmp_path: Path) -> None:
+    """Others write there while this process looks: what it saw before does not count."""
+    import gcsfs
+
+    another = gcsfs.GCSFileSystem(skip_instance_cache=True)
+    assert names_in(bucket / "told") == set()
+    for name in ("a.json", "b.json"):
+        another.pipe(f"bucket/told/{name}", b"x")
+        assert name in names_in(bucket / "told")
+    assert names_in(bucket / "told") == {"a.json", "b.json"}
+    assert names_in(tmp_path / "none") == set() and names_in(tmp_path.parent) >= {tmp_path.name}
