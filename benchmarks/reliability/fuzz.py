@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING
 
 from pebble import ProcessExpired, ProcessPool
 
+from tpo_jax.cli.progress import stage_progress
+
 if TYPE_CHECKING:
     from benchmarks.reliability.fuzz_case import Result
 
@@ -76,22 +78,28 @@ def run_cases(numbers: list[int], seed: int, folder: str, processes: int) -> lis
     context = multiprocessing.get_context("spawn")
     with ProcessPool(1, initializer=None, context=context) as pool:
         pool.schedule(prepare, args=[folder]).result()
-    with ProcessPool(
-        processes,
-        max_tasks=CASES_A_PROCESS,
-        initializer=set_up,
-        initargs=[folder],
-        context=context,
-    ) as pool:
+    with (
+        ProcessPool(
+            processes,
+            max_tasks=CASES_A_PROCESS,
+            initializer=set_up,
+            initargs=[folder],
+            context=context,
+        ) as pool,
+        stage_progress("cases", len(numbers)) as update,
+    ):
         futures = [pool.schedule(one, args=[n, seed, folder], timeout=SECONDS) for n in numbers]
-        results = []
+        results: list[Result] = []
+        failed = 0
         for number, future in zip(numbers, futures, strict=True):
             try:
                 results.append(future.result())
             except (TimeoutError, ProcessExpired) as error:
                 results.append(_lost(number, error))
             if results[-1].faults:
+                failed += 1
                 tell(results[-1])
+            update(len(results), f"{failed} failed")
     return results
 
 
