@@ -155,6 +155,7 @@ def test_running_again_changes_nothing(finished: Path) -> None:
     assert (finished / "summary.json").read_bytes() == summary
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_it_ends_with_the_same_summary(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
