@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +17,14 @@ from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import write_pairs
 from data_pipelines.synthetic import write_videos
 from tests.data_pipelines.test_pairs import PAIR
-from tests.parallel.processes import run_processes
+from tests.parallel.processes import environment, free_address, place_of, run_processes
 from tpo_jax.cli.main import main
 from tpo_jax.preference.reference import read_table
+from tpo_jax.termination import EXIT_TERMINATED
 from tpo_jax.training.checkpoints import read_params, saved_steps, step_folder
 from tpo_jax.training.digests import find_fault
 from tpo_jax.training.loop import CHECKPOINTS_FOLDER
-from tpo_jax.training.run_log import read_metrics
+from tpo_jax.training.run_log import METRICS_FILE, read_metrics
 from tpo_jax.training.step_clock import without_timing
 
 pytestmark = pytest.mark.usefixtures("quick_training")
@@ -35,6 +39,7 @@ for verb in sys.argv[1].split(","):
     if code:
         sys.exit(code)
 """
+MAIN = "import sys; from tpo_jax.cli.main import main; sys.exit(main())"
 COLOURS = ("red", "blue", "green", "yellow", "white", "black")
 
 
@@ -179,3 +184,36 @@ def test_a_checkpoint_of_two_goes_on_with_four(
     arguments = ["-c", SCRIPT, "train", *options(root, "then_four")]
     run_processes(arguments, processes=4, devices=2)
     assert_same_training(root / "then_four", alone)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_ends_both_after_the_same_step(root: Path) -> None:
+    """Only the second host is told that it will be taken away."""
+    shutil.copytree(root / "two" / "pairs", root / "taken" / "pairs")
+    more = ["--config.train.steps=40", "--config.train.save_every=20"]
+    assert main(["reference", *options(root, "taken"), *more]) == 0
+    metrics = root / "taken" / "train.partial" / METRICS_FILE
+    address = free_address()
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", MAIN, "train", *options(root, "taken"), *more],
+            env=environment(4, **place_of(number, 2, address)),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    try:
+        while not (metrics.exists() and metrics.stat().st_size):
+            assert running[1].poll() is None
+            time.sleep(0.02)
+        running[1].terminate()
+        errors = [one.communicate(timeout=60)[1] for one in running]
+    finally:
+        for one in running:
+            one.kill()
+    assert [one.returncode for one in running] == [EXIT_TERMINATED] * 2, errors
+    (saved,) = saved_steps(metrics.parent / CHECKPOINTS_FOLDER)
+    assert f"saved after step {saved}; " in errors[0]
+    assert len(metrics.read_text().splitlines()) == saved < 20
+    assert find_fault(step_folder(metrics.parent / CHECKPOINTS_FOLDER, saved)) is None
