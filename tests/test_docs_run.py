@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.synthetic import write_videos
+from tests.parallel.processes import MAIN, run_processes
 from tests.test_docs_commands import ROOT, calls, commands
 from tpo_jax.api import ASSETS
 from tpo_jax.cli.main import VERBS, main
+from tpo_jax.training.run_log import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +48,13 @@ def written(page: str, heading: str) -> tuple[str, list[list[str]]]:
     text = (ROOT / page).read_text("utf-8")
     (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     lines = [line for line in commands(section) if line.startswith("    ")]
-    return section, [call for line in lines for call in calls(line)]
+    found: list[list[str]] = []
+    for call in [call for line in lines for call in calls(line)]:
+        if found and found[-1] == ["launch"]:
+            found[-1] += ["--", *call]  # one command, of which `calls` makes two
+        else:
+            found.append(call)
+    return section, found
 
 
 def walk(found: Sequence[Sequence[str]], names: Mapping[str, str], more: Sequence[str]) -> None:
@@ -76,7 +84,17 @@ def test_your_own_videos(place: Path) -> None:
     assert "runs/mine/curation.html" in section and (place / "runs/mine/curation.html").exists()
 
 
-def test_a_7b_on_one_host(place: Path) -> None:
+def test_the_plan_before_renting(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("libtpu")
+    _, found = written("docs/tpu_pods.md", "What it will take")
+    assert [words[0] for words in found] == ["plan"]
+    small = [f"--config.{key}={value}" for key, value in SMALL.items() if key != "train.accumulate"]
+    walk(found, {"llava_video_7b_tpo": "own_videos"}, [*small, "--frames=4"])
+    told = capfd.readouterr().out
+    assert "v6e-8" in told and "v5e-8" in told and "chip-hours" in told
+
+
+def test_a_7b_on_one_host_and_on_two(place: Path) -> None:
     section, found = written("docs/tpu_pods.md", "A 7B on one host with eight chips")
     verbs = "import doctor frames frames curate curate reference launch export".split()
     assert [words[0] for words in found] == verbs
@@ -92,3 +110,12 @@ def test_a_7b_on_one_host(place: Path) -> None:
     walk(found, {"gs://BUCKET": str(bucket)}, [])
     assert (bucket / "models/mine/model.safetensors").exists()
     assert (place / "runs/mine/train/manifest.json").exists()
+    # A slice of several hosts: the same on each, here a process for a host.
+    _, (launch,) = written("docs/tpu_pods.md", "A slice of several hosts")
+    assert launch == ["launch", "--", "train", "--config=MINE.py'"]  # at the end of a quotation
+    (place / "runs/mine/train").rename(place / "runs/mine/alone")
+    run_processes(["-c", MAIN, *launch[:-1], "--config=MINE.py"], processes=2)
+    alone, both = (read_metrics(place / "runs/mine" / run) for run in ("alone", "train"))
+    for one, other in zip(both, alone, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    assert (place / "runs/mine/logs/host_1.log").exists()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tpo_jax.parallel.distributed import COORDINATOR, PROCESS, PROCESSES
 
+MAIN = "import sys; from tpo_jax.cli.main import main; sys.exit(main())"  # `tpo`
 # The same computation, compiled in a part of the time.
 QUICK_FLAGS = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "

@@ -32,7 +32,7 @@ for step in range(10**6):
     print("step", step, flush=True)
     time.sleep(0.05)
 """
-# One finds a mistake of the user that the other does not see.
+# One finds a mistake of the user that the other does not see, or has a bug.
 MISTAKEN = f"""
 import sys
 import numpy as np
@@ -45,6 +45,8 @@ def verb(arguments):
     start(DistributedConfig(heartbeat_seconds={HEARTBEAT}))
     multihost_utils.process_allgather(np.ones(()))
     if is_first_host() == (arguments[0] == "0"):
+        if arguments[1] == "raises":
+            raise RuntimeError("a bug")
         return 2
     multihost_utils.process_allgather(np.ones(()))
     return 0
@@ -102,9 +104,17 @@ def test_the_other_ends_in_time_and_the_launcher_says_so(
 
 @pytest.mark.parametrize("mistaken", ["0", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_mistake_that_one_finds_ends_all_and_is_not_tried_again(mistaken: str) -> None:
-    with pair(MISTAKEN, mistaken) as processes:
+    with pair(MISTAKEN, mistaken, "says") as processes:
         assert wait_for(processes) == 2
         assert processes[int(mistaken)].returncode == 2
+
+
+@pytest.mark.slow
+def test_what_one_raises_ends_both() -> None:
+    """The other may see it as an error of the exchange (1), or JAX ends it (SIGABRT)."""
+    with pair(MISTAKEN, "1", "raises") as processes:
+        assert wait_for(processes) in (1, EXIT_AGAIN)
+        assert processes[1].returncode == 1
 
 
 def test_the_exit_status_is_the_verbs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

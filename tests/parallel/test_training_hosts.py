@@ -17,7 +17,7 @@ from data_pipelines.frames import FrameStore
 from data_pipelines.pairs import write_pairs
 from data_pipelines.synthetic import write_videos
 from tests.data_pipelines.test_pairs import PAIR
-from tests.parallel.processes import environment, free_address, place_of, run_processes
+from tests.parallel.processes import MAIN, environment, free_address, place_of, run_processes
 from tpo_jax.cli.main import main
 from tpo_jax.preference.reference import read_table
 from tpo_jax.termination import EXIT_TERMINATED
@@ -39,7 +39,6 @@ for verb in sys.argv[1].split(","):
     if code:
         sys.exit(code)
 """
-MAIN = "import sys; from tpo_jax.cli.main import main; sys.exit(main())"
 COLOURS = ("red", "blue", "green", "yellow", "white", "black")
 
 

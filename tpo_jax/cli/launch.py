@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
@@ -101,7 +102,11 @@ def run_verb(arguments: Sequence[str]) -> int:
     An orderly end of JAX waits for all processes. After an error others may wait for this one
     instead: it goes at once, so that its exit code is known and they end too.
     """
-    code = main(arguments)
+    try:
+        code = main(arguments)
+    except Exception:  # a bug, or a device that was lost
+        traceback.print_exc()
+        code = 1
     if code:
         sys.stdout.flush()
         sys.stderr.flush()
