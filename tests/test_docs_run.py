@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from data_pipelines.synthetic import write_videos
+from tests.golden_maker import CaseSettings, write_case
 from tests.parallel.processes import MAIN, run_processes
 from tests.test_docs_commands import ROOT, calls, commands
 from tpo_jax.api import ASSETS
@@ -82,6 +83,26 @@ def test_your_own_videos(place: Path) -> None:
     assert (place / "runs/again/train/manifest.json").exists()
     assert (place / "look.html").exists()
     assert "runs/mine/curation.html" in section and (place / "runs/mine/curation.html").exists()
+
+
+def test_a_checkpoint_in_and_out(place: Path) -> None:
+    _, found = written("README.md", "A LLaVA-Video, LLaVA-OneVision or LongVA checkpoint")
+    assert [words[0] for words in found] == ["import", "export", "export", "verify"]
+    write_case(place / "CASE", CaseSettings())
+    names = {"FOLDER": "LLaVA-Video-7B-Qwen2", "gs://bucket/": ""}
+    walk(found[:2], names, [])
+    ours, theirs = (place / one / "model.safetensors" for one in ("OUT", names["FOLDER"]))
+    assert ours.read_bytes() == theirs.read_bytes()
+    # The third wants a vocabulary with free rows: tests/cli/test_import_export.py has one.
+    walk(found[3:], {}, [])
+
+
+def test_videos_to_frames(place: Path) -> None:
+    text = (ROOT / "docs/frames.md").read_text("utf-8").split("\n## ")[0]
+    found = [call for line in commands(text) if line.startswith("    ") for call in calls(line)]
+    assert len(found) == 3
+    walk(found, {"VIDEOS": "videos"}, [])
+    assert (place / "OUT" / "manifest.json").exists()
 
 
 def test_the_plan_before_renting(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
