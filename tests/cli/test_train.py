@@ -12,7 +12,11 @@ from data_pipelines.pairs import Pair, write_pairs
 from data_pipelines.synthetic import write_videos
 from tests.cli.test_demo import SMALL, refused
 from tests.training.test_profile import profiled_steps
+from tpo_jax.cli.config import load_config
 from tpo_jax.cli.main import main
+from tpo_jax.cli.settings import read_settings
+from tpo_jax.cli.train_dry_run import checkpoint_bytes
+from tpo_jax.cli.train_inputs import read_inputs
 from tpo_jax.preference.reference import part_path, read_table, write_part
 from tpo_jax.training.run_log import BAD_BATCHES_FILE, read_metrics
 
@@ -99,6 +103,18 @@ def test_a_pair_that_is_not_finite_is_found(root: Path, capsys: pytest.CaptureFi
     assert files(root) == before
 
 
+def test_a_dry_run_trains_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(root)
+    run = f"--config.run_dir={root / 'run'}"
+    assert main(["train", run, *options(root), "--dry-run", "--config.train.save_every=1"]) == 0
+    loading, steps, disk, _ = capsys.readouterr().out.splitlines()
+    assert "tokens a row" in loading
+    assert steps == "2 steps of 8 pairs, 4 times each of 4"
+    assert "a checkpoint every 1 steps" in disk and "up to 2 at a time" in disk
+    assert f"GB free at {root / 'run'}" in disk
+    assert files(root) == before
+
+
 @pytest.mark.slow
 def test_a_good_batch_of_a_finished_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_reference(root, GOOD[0])
@@ -111,6 +127,13 @@ def test_a_good_batch_of_a_finished_run(root: Path, capsys: pytest.CaptureFixtur
     assert last["tokens_per_second_per_chip"] == pytest.approx(
         last["tokens"] / last["step_seconds"] / 8
     )
+    inputs = read_inputs(read_settings(load_config("demo", arguments[1:])))
+    written = [
+        path for path in (root / "run/train/checkpoints/step_2").rglob("*") if path.is_file()
+    ]
+    # What `--dry-run` says of the disk; Orbax compresses.
+    told_bytes = checkpoint_bytes(inputs)
+    assert 0.8 * told_bytes < sum(path.stat().st_size for path in written) < 1.1 * told_bytes
     assert "mfu" not in last  # nobody knows the peak of a CPU
     before = files(root)
     capsys.readouterr()

@@ -15,6 +15,7 @@ from tpo_jax.cli.hosts import all_hosts, building_together
 from tpo_jax.cli.progress import stage_progress, warn
 from tpo_jax.cli.rows import TrainingRows
 from tpo_jax.cli.settings import RunConfig, is_done, read_settings
+from tpo_jax.cli.train_dry_run import dry_run
 from tpo_jax.cli.train_inputs import RUNS_WITH, read_inputs
 from tpo_jax.parallel.distributed import is_first_host
 from tpo_jax.parallel.mesh import host_rows
@@ -39,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "again, it goes on from the newest checkpoint and ends with the same weights."
     )
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train nothing: say how many steps, which pairs are dropped, how much is padding, and "
+        "what the checkpoints need of the disk",
+    )
+    parser.add_argument(
         "--debug-batch",
         type=int,
         metavar="STEP",
@@ -52,6 +59,11 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> int | None:
     settings = read_settings(config)
     if args.debug_batch is not None:
         return debug_batch(read_inputs(settings), args.debug_batch)
+    if args.dry_run:
+        inputs = read_inputs(settings)
+        tell_loading(inputs.training, inputs.plan())
+        dry_run(inputs)
+        return None
     with all_hosts(settings):
         train_policy(settings)
     return None
