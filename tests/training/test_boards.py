@@ -1,11 +1,14 @@
-"""Weights & Biases beside TensorBoard: asked for by name, imported only then."""
+"""Curves: TensorBoard always; Weights & Biases asked for by name, imported only then."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from tpo_jax.errors import InputError
 from tpo_jax.training.run_log import RunLog
@@ -53,6 +56,48 @@ def test_metrics_go_to_one_run_however_often_training_starts(
     assert first == second and first["project"] == "tpo" and first["resume"] == "allow"
     assert first["dir"] == str(tmp_path) and first["name"] == tmp_path.parent.name
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def events(folder: Path) -> list[Event]:
+    """All that the event files have, the older file first."""
+    found = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        rest = path.read_bytes()
+        while rest:  # a TFRecord: length, its checksum, the content, its checksum
+            size = int.from_bytes(rest[:8], "little")
+            found.append(Event.FromString(rest[12 : 12 + size]))
+            rest = rest[16 + size :]
+    return found
+
+
+def test_each_step_is_seen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By TensorBoard's rule: a start hides all points of its step and of later ones before it."""
+    for start, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        # Files are named by the second in which they are begun.
+        monkeypatch.setattr("tensorboardX.event_file_writer.time.time", lambda s=start: 1e9 + s)
+        with RunLog(tmp_path, start) as log:
+            for step in steps:
+                log.write(step, {"loss": step / 8 + start})
+    seen: list[tuple[int, float]] = []
+    for event in events(tmp_path / "tensorboard"):
+        if event.HasField("session_log"):
+            seen = [one for one in seen if one[0] < event.step]
+        seen += [(event.step, value.simple_value) for value in event.summary.value]
+    assert seen == [(1, 0.125), (2, 0.25), (3, 2.375), (4, 2.5)]
+
+
+def test_a_full_disk_is_an_error_of_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not of a thread, which training would wait for."""
+
+    def full(self: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log = RunLog(tmp_path, 0)
+    monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.flush", full)
+    with pytest.raises(OSError, match="No space"):
+        log.write(1, {"loss": 1.0})
 
 
 def test_another_folder_is_another_run(tmp_path: Path, runs: list[StubRun]) -> None:

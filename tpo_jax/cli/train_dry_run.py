@@ -28,7 +28,8 @@ def dry_run(inputs: TrainInputs) -> None:
     room = f"{folder} is a bucket"
     if not in_bucket(folder):
         place = existing_folder(str(folder))
-        room = f"{shutil.disk_usage(place).free / GIGABYTE:,.3g} GB free at {place}"
+        free = shutil.disk_usage(place).free / GIGABYTE
+        room = f"{free:,.3g} GB free at {place}{', too little' if free < count * size else ''}"
     print(
         f"a checkpoint every {train.save_every:,} steps, {size:,.2g} GB each; up to {count:,} at a "
         f"time are {count * size:,.2g} GB: {room}"

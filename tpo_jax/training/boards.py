@@ -1,11 +1,14 @@
 """Where curves are drawn: TensorBoard always, Weights & Biases where it is asked for."""
 
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from tpo_jax.errors import InputError
 
@@ -22,15 +25,27 @@ class Board(Protocol):
 
 
 class TensorBoard:
-    """Event files in the run's folder; what they have of later steps than `start` is hidden."""
+    """Event files in the run's folder; what they have of later steps than `start` is hidden.
+
+    Each step is written at once and by this thread: a thread of its own would die on a full disk,
+    and what waits for it would wait for ever.
+    """
 
     def __init__(self, folder: Path, start: int):
-        self._writer = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=start)
+        place = folder / TENSORBOARD_FOLDER
+        place.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(place / "events"))
+        # Hides points of this step and later ones that an earlier file has.
+        self._add(start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """A point of each curve."""
         for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+            self._add(step, summary=scalar(name, value))
+        self._writer.flush()
+
+    def _add(self, step: int, **content: Any) -> None:
+        self._writer.write_event(Event(step=step, wall_time=time.time(), **content))
 
     def close(self) -> None:
         """Writes what is left."""

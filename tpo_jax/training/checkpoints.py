@@ -5,6 +5,7 @@ them. They are checked before anything is restored.
 """
 
 import json
+import logging
 import math
 import re
 import warnings
@@ -103,13 +104,17 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
+        logging.getLogger("absl").addFilter(self._may_be_logged)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._disk_may_refuse():
-            self._manager.close()  # waits for a save that is under way
+        try:
+            with self._disk_may_refuse():
+                self._manager.close()  # waits for a save that is under way
+        finally:
+            logging.getLogger("absl").removeFilter(self._may_be_logged)
 
     @property
     def latest(self) -> int | None:
@@ -177,6 +182,13 @@ class Checkpoints:
             if fault is None:
                 raise
             raise InputError(f"checkpoint of step {self._saving}: {fault}") from error
+
+    def _may_be_logged(self, record: logging.LogRecord) -> bool:
+        """Not what the disk refused: each of Orbax's threads would log it at length, and
+        `_disk_may_refuse` says it in a line.
+        """
+        error = record.exc_info[1] if record.exc_info else None
+        return error is None or fault_of_disk(error, self._folder) is None
 
     def _write_digests(self) -> None:
         """Orbax calls this when all files of a save are written and only its name is not."""
