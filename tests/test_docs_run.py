@@ -117,25 +117,25 @@ def test_the_plan_before_renting(place: Path, capfd: pytest.CaptureFixture[str])
 
 def test_a_7b_on_one_host_and_on_two(place: Path) -> None:
     section, found = written("docs/tpu_pods.md", "A 7B on one host with eight chips")
-    verbs = "import doctor frames frames curate curate reference train launch export".split()
+    verbs = "doctor import doctor frames frames curate curate reference train launch export".split()
     assert [words[0] for words in found] == verbs
     bucket = place / "bucket"
     (place / "runs").mkdir()
-    config = re.search(r"cat > MINE.py <<'END'\n(.*?)\n    END", section, re.S)
+    config = re.search(r"cat > runs/MINE.py <<'END'\n(.*?)\n    END", section, re.S)
     assert config is not None
-    body = re.sub(r"^    ", "", config[1], flags=re.M).replace("llava_video_7b_tpo", "own_videos")
     small = "".join(f"    config.{key} = {value}\n" for key, value in SMALL.items())
+    body = re.sub(r"^    ", "", config[1], flags=re.M).replace("llava_video_7b_tpo", "own_videos")
     body = body.replace("    return config", small + "    return config")
     shutil.copytree(place / "videos", bucket / "videos")
-    (place / "MINE.py").write_text(body.replace("gs://BUCKET", str(bucket)))
+    (place / "runs/MINE.py").write_text(body.replace("gs://BUCKET", str(bucket)))
     walk(found, {"gs://BUCKET": str(bucket)}, [])
     assert (bucket / "models/mine/model.safetensors").exists()
     assert (place / "runs/mine/train/manifest.json").exists()
     # A slice of several hosts: the same on each, here a process for a host.
     _, (launch,) = written("docs/tpu_pods.md", "A slice of several hosts")
-    assert launch == ["launch", "--", "train", "--config=MINE.py'"]  # at the end of a quotation
+    assert launch == ["launch", "--", "train", "--config=runs/MINE.py"]
     (place / "runs/mine/train").rename(place / "runs/mine/alone")
-    run_processes(["-c", MAIN, *launch[:-1], "--config=MINE.py"], processes=2)
+    run_processes(["-c", MAIN, *launch], processes=2)
     alone, both = (read_metrics(place / "runs/mine" / run) for run in ("alone", "train"))
     for one, other in zip(both, alone, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)

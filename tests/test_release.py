@@ -1,7 +1,9 @@
 """What a release carries: licence, citation, change log, links, container file, manifest."""
 
+import os
 import re
 import runpy
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +176,45 @@ def test_the_manifest_is_a_whole_jobset(manifest: list[Any]) -> None:
     assert need("claim", claim["spec"], accessModes=list, resources=dict) == []
     assert claim["spec"]["storageClassName"] == storage["metadata"]["name"]
     (job,) = jobset["spec"]["replicatedJobs"]
-    (volume,) = job["template"]["spec"]["template"]["spec"]["volumes"]
-    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    disk, mine = job["template"]["spec"]["template"]["spec"]["volumes"]
+    assert disk["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    page = (ROOT / "docs/tpu_pods.md").read_text("utf-8")
+    assert f"create configmap {mine['configMap']['name']} --from-file=MINE.py=MINE.py" in page
+
+
+# Stands for `tpo`: says what it is asked, and in `train` waits for SIGTERM or ends as it is told.
+STUB = """#!/bin/bash
+trap 'echo saved; exit 143' TERM
+echo "$1"
+if [ "$1" = train ]; then
+  [ -n "$ENDS" ] && exit "$ENDS"
+  for i in $(seq 600); do sleep 0.1; done
+fi
+"""
+
+
+@pytest.mark.parametrize("ends", ["0", "2", "75", ""])
+def test_the_manifests_script(manifest: list[Any], tmp_path: Path, ends: str) -> None:
+    """Verbs one after another, up to one that fails; a SIGTERM reaches the one that runs."""
+    pod = manifest[-1]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    (script,) = pod["containers"][0]["args"]
+    (tmp_path / "tpo").write_text(STUB)
+    (tmp_path / "tpo").chmod(0o755)
+    running = subprocess.Popen(
+        [*pod["containers"][0]["command"], script],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ENDS": ends},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    told = []
+    for line in running.stdout:
+        told.append(line.strip())
+        if told[-1] == "train" and not ends:
+            running.terminate()
+    last = {"": ["saved"], "0": ["export"]}.get(ends, [])
+    assert told == ["doctor", "frames", "curate", "reference", "train", *last]
+    assert running.wait(timeout=10) == int(ends or 143)
 
 
 def test_status_2_is_not_tried_again(manifest: list[Any]) -> None:
