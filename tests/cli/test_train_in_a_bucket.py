@@ -121,7 +121,8 @@ def test_killed_and_gone_on_with_on_another_machine(
     # Nothing of the first machine is left.
     shutil.copytree(root / "inputs", root / "second")
     monkeypatch.chdir(root / "second")
-    line = refused(capsys, "train", Path("run"), *arguments, "--config.seed=5")
+    other = [*arguments, "--config.seed=5"]
+    line = refused(capsys, "train", Path("run"), *other)
     assert f"{train_dir}: made from other settings (seed: found 0, expected 5)" in line
     assert main(["train", *arguments, "--debug-batch=1"]) == 0
     assert "the parameters are those after step" in capsys.readouterr().out
@@ -135,12 +136,10 @@ def test_killed_and_gone_on_with_on_another_machine(
 
     before = stored_files(train_dir)
     assert main(["train", *arguments]) == 0
-    assert "done before" in capsys.readouterr().out
+    assert "done before" in capsys.readouterr().err
     assert main(["train", *arguments, "--debug-batch=1"]) == 0
     assert "after step 8" in capsys.readouterr().out
-    assert "made from other settings" in refused(
-        capsys, "train", "run", *arguments, "--config.seed=5"
-    )
+    assert "made from other settings" in refused(capsys, "train", Path("run"), *other)
     assert stored_files(train_dir) == before
 
     for extra in ([], ["--step=6"]):
@@ -157,6 +156,19 @@ def test_killed_and_gone_on_with_on_another_machine(
     ]
     assert policies[0].fingerprint == policies[1].fingerprint
     jax.tree.map(np.testing.assert_array_equal, policies[0].params, policies[1].params)
+
+    # The mend that the message names.
+    damaged = next(
+        train_dir / name for name in before if "step_8/default" in name and "/d/" in name
+    )
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    line = refused(capsys, "export", Path("run"), *arguments, "late")
+    assert f"{train_dir}/checkpoints/step_8: damaged (" in line
+    assert f"write a file UNFINISHED into {train_dir} and run `tpo train` again" in line
+    (train_dir / UNFINISHED_NAME).write_text("")
+    out = finish(start(root / "second", arguments), root / "second")
+    assert "going on from the checkpoint of step 6" in out
+    same_training(train_dir, root / "local" / "run" / "train")
 
 
 @pytest.mark.slow

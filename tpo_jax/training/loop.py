@@ -13,7 +13,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from tpo_jax.bucket import path_at
+from tpo_jax.bucket import in_bucket, path_at
 from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
 from tpo_jax.parallel.distributed import is_first_host, own_or_shared
@@ -142,6 +142,7 @@ def train(
     clock = StepClock()
     timed = TimedStep(jit_step(step, shardings, tpu_options(xla_options, mesh)), clock)
     folder = path_at(folder)
+    assert notes is not None or not in_bucket(folder)
     with (
         own_or_shared(Path(notes or folder)) as own,
         kept_notes(own, folder) as keep,
