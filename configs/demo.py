@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
             "checkpoint": "demo_base",  # a folder in the LLaVA layout, or what ships with tpo_jax
             "mixture": (),
             "frames_dir": "",  # a frame store that runs share, instead of run_dir/frames
+            "train_dir": "",  # instead of run_dir/train; may be in a bucket: gs://...
             "seed": 0,
             "workers": 2,  # processes that decode videos
             "train_frames": 32,  # shown for both answers, uniform over the whole video

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
             "checkpoint": "checkpoints/LLaVA-Video-7B-Qwen2",  # paper
             "mixture": (),  # ours: files of pairs instead of those of the run
             "frames_dir": "",  # ours
+            "train_dir": "",  # ours
             "seed": 0,  # ours
             "workers": 8,  # ours
             "train_frames": 32,  # paper

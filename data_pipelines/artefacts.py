@@ -138,7 +138,6 @@ def _building_in_place(final: epath.Path, resume: bool) -> Iterator[epath.Path]:
         raise InputError(f"{final}: exists already; delete it or choose another name")
     if final.exists() and not resume:
         final.rmtree()
-    final.mkdir(parents=True, exist_ok=True)
     mark.write_text("This folder is being written, or its writing was killed.\n")
     try:
         yield final
@@ -229,7 +228,7 @@ def check_made_from(
         raise InputError(f"{path}: made from other settings ({'; '.join(differences)}); {mend}")
 
 
-def check_unfinished(partial: Path, made_from: Mapping[str, Any]) -> None:
+def check_unfinished(partial: epath.Path, made_from: Mapping[str, Any]) -> None:
     """Notes in a partial folder what it is made from; refuses one begun from something else.
 
     Raises:

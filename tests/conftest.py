@@ -38,6 +38,9 @@ settings.register_profile("full", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=40)
 
 
+from tests.bucket import bucket  # noqa: E402, F401 -- a fixture
+
+
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("quick" if config.option.markexpr == "not slow" else "full")
 

@@ -21,7 +21,6 @@ from data_pipelines.stored_video import store_video
 from data_pipelines.video_files import VideoPath
 
 pytest.importorskip("apache_beam")
-bucket = pytest.importorskip("tests.interop.test_bucket").bucket
 # The plainest of Beam's runners: in this process, one bundle after another.
 FLAGS = ("--runner=BundleBasedDirectRunner",)
 

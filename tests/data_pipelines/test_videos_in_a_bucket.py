@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from etils import epath
 
 from data_pipelines.frame_build import build_store
@@ -12,7 +11,6 @@ from data_pipelines.images import ImagePolicy
 from data_pipelines.sampling import FramePolicy
 from data_pipelines.video_files import find_videos
 
-bucket = pytest.importorskip("tests.interop.test_bucket").bucket
 SRT = "1\n00:00:00,500 --> 00:00:02,000\nhello\n"
 
 

@@ -1,11 +1,6 @@
 """Checkpoints in a bucket: read, imported and exported there, against an emulated service."""
 
-import contextlib
-import logging
-import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from etils import epath
@@ -14,50 +9,6 @@ from data_pipelines.artefacts import names_in
 from tests.cli.test_import_export import assert_bit_equal, content, refused, write_source
 from tpo_jax.api import load
 from tpo_jax.cli.main import main
-
-emulator = pytest.importorskip("gcp_storage_emulator.server", reason="no emulator of a bucket")
-pytest.importorskip("gcsfs", reason="gcsfs reads gs://")
-
-
-def tell_generations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds the header that the service answers with and the emulator leaves out.
-
-    TensorStore writes a file anew only if it still has the generation that was read.
-    """
-    from gcp_storage_emulator.exceptions import NotFound
-
-    def with_generation(handler: Any) -> Any:
-        def get(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -> Any:
-            place = request.params["bucket_name"], request.params["object_id"]
-            with contextlib.suppress(NotFound):
-                response["x-goog-generation"] = storage.get_file_obj(*place)["generation"]
-            return handler(request, response, storage, *args, **kwargs)
-
-        return get
-
-    for pattern, methods in emulator.HANDLERS:
-        if "object_id" in pattern and "GET" in methods:
-            monkeypatch.setitem(methods, "GET", with_generation(methods["GET"]))
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[epath.Path]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    tell_generations(monkeypatch)
-    logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
-    server = emulator.create_server("localhost", port, in_memory=True, default_bucket="bucket")
-    server.start()
-    for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
-        monkeypatch.setenv(name, f"http://localhost:{port}")
-    monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "x")
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # gcsfs would wait for a cloud that is not there
-    import gcsfs
-
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    yield epath.Path("gs://bucket")
-    server.stop()
 
 
 def test_import_and_export_in_a_bucket(

@@ -10,17 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
+from data_pipelines.artefacts import names_in
 from tests.quick_compile import QUICK
 from tests.tiny import random_batch, tiny_model
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.mesh import MeshConfig, make_mesh
 from tpo_jax.preference.losses import TPOLoss
 from tpo_jax.preference.reference import make_reference_step
+from tpo_jax.training.boards import TENSORBOARD_FOLDER
 from tpo_jax.training.checkpoints import read_params
 from tpo_jax.training.loop import CHECKPOINTS_FOLDER, LoopConfig, train
 from tpo_jax.training.optimizer import OptimizerConfig, make_optimizer, split_frozen
-from tpo_jax.training.run_log import read_metrics
+from tpo_jax.training.run_log import BAD_BATCHES_FILE, METRICS_FILE, read_metrics
 from tpo_jax.training.step import TrainState, init_state, make_train_step
 from tpo_jax.training.step_clock import PARTS, goodput, time_spent, without_timing
 
@@ -40,16 +43,18 @@ def made(learning_rate: float) -> tuple[Any, Callable[..., Any], Callable[..., A
 
 
 def run(
-    folder: Path,
+    folder: epath.PathLike,
     *,
+    notes: Path | None = None,
     stop_after: int | None = None,
     reference: bool = True,
     learning_rate: float = 1e-3,
     told: list[str] | None = None,
+    after: Callable[[], None] = lambda: None,
 ) -> TrainState:
-    """A run of six steps; `stop_after` kills it after so many."""
+    """A run of six steps; `stop_after` kills it after so many, `after` is called after each."""
     config, _, params = tiny_model()
-    folder.mkdir(exist_ok=True)
+    epath.Path(folder).mkdir(exist_ok=True, parents=True)
     optimizer, step, score = made(learning_rate)
 
     def batches_from(start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -62,6 +67,7 @@ def run(
     def progress(done: int, total: int, detail: str) -> None:
         if told is not None:
             told.append(detail)
+        after()
         if done == stop_after:
             raise KeyboardInterrupt
 
@@ -70,6 +76,7 @@ def run(
         step,
         batches_from,
         folder,
+        notes=notes,
         config=LoopConfig(steps=STEPS, save_every=2),
         mesh=make_mesh(MeshConfig(), devices=1),
         compute_dtype="float32",
@@ -90,21 +97,49 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainSt
 def test_killed_and_resumed_is_bit_equal(
     tmp_path: Path, stop_after: int, undisturbed: tuple[Path, TrainState]
 ) -> None:
-    folder, whole = undisturbed
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", stop_after=stop_after)
-    resumed = run(tmp_path / "killed")
+    check_equal(tmp_path / "killed", run(tmp_path / "killed"), undisturbed)
+
+
+def check_equal(
+    folder: epath.PathLike, resumed: TrainState, undisturbed: tuple[Path, TrainState]
+) -> None:
+    """State, metrics and the last checkpoint are those of the undisturbed run, bit for bit."""
+    expected_folder, whole = undisturbed
     for ours, theirs in zip(
         jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    told, expected = read_metrics(tmp_path / "killed"), read_metrics(folder)
+    told, expected = read_metrics(folder), read_metrics(expected_folder)
     assert list(map(without_timing, told)) == list(map(without_timing, expected))
-    stored = read_params(tmp_path / "killed" / CHECKPOINTS_FOLDER)
+    stored = read_params(epath.Path(folder) / CHECKPOINTS_FOLDER)
     for ours, theirs in zip(
         jax.tree.leaves(stored), jax.tree.leaves(dict(whole.params)), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_in_a_bucket_it_goes_on_on_another_machine(
+    bucket: epath.Path, tmp_path: Path, undisturbed: tuple[Path, TrainState]
+) -> None:
+    folder = bucket / "runs" / "train"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, notes=tmp_path / "one", stop_after=3)
+    assert len(read_metrics(folder)) == 3
+    # Lines of another run, which happen to lie there.
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / BAD_BATCHES_FILE).write_text('{"step": 1}\n')
+    check_equal(folder, run(folder, notes=tmp_path / "another"), undisturbed)
+    assert names_in(folder) == {CHECKPOINTS_FOLDER, METRICS_FILE}
+    assert names_in(tmp_path / "another") == {METRICS_FILE, TENSORBOARD_FOLDER}
+
+
+def test_no_checkpoint_is_ahead_of_its_metrics(bucket: epath.Path, tmp_path: Path) -> None:
+    """What a killed process leaves: the lines in the bucket are those of the checkpoint."""
+    folder, seen = bucket / "ahead", []
+    run(folder, notes=tmp_path / "notes", after=lambda: seen.append(len(read_metrics(folder))))
+    assert seen == [1, 2, 2, 4, 4, 6]  # the first step is always saved
 
 
 def test_the_time_of_a_run_is_told(undisturbed: tuple[Path, TrainState]) -> None:

@@ -7,7 +7,6 @@ A seed has videos of its own: seed s learns from every so-many-th video, beginni
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -64,9 +63,7 @@ def arm_settings(settings: RunConfig, name: str, seed: int) -> RunConfig:
     """The config of an arm's own run folder."""
     arm = find_arm(name)
     return replace(
-        settings,
-        run_dir=str(Path(settings.run_dir) / "arms" / f"{name}_{seed}"),
-        frames_dir=str(settings.folder("frames")),
+        settings.below(f"arms/{name}_{seed}"),
         seed=settings.seed + seed,
         loss=replace(
             settings.loss,

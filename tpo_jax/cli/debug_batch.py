@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.artefacts import check_unfinished
+from data_pipelines.artefacts import check_unfinished, partial_folder
 from data_pipelines.batch_plan import BatchPlan
 from data_pipelines.loader import load_batches
 from tpo_jax.cli.settings import is_done
@@ -18,7 +18,6 @@ from tpo_jax.training.loop import CHECKPOINTS_FOLDER
 from tpo_jax.training.optimizer import split_frozen
 from tpo_jax.training.pair_check import find_fault, finite_leaves, make_pair_check
 
-PARTIAL = ".partial"
 COLUMNS = ("loss", "logprob_chosen", "logprob_rejected", "reward_margin", "grad_norm")
 
 
@@ -69,14 +68,15 @@ def _read_newest(inputs: TrainInputs) -> Params:
     """The parameters of the newest checkpoint, or those before the first step; says which."""
     start = inputs.training.model.params
     folder = inputs.settings.folder("train")
-    if not is_done(folder, "train", inputs.made_from):
-        folder = folder.with_name(folder.name + PARTIAL)
+    done = is_done(folder, "train", inputs.made_from)
+    if not done:
+        folder = partial_folder(folder)
     checkpoints = folder / CHECKPOINTS_FOLDER
     steps = saved_steps(checkpoints)
     if not steps:
         print(f"{checkpoints}: no checkpoint yet; the parameters are those before the first step")
         return start
-    if folder.suffix == PARTIAL:
+    if not done:
         check_unfinished(folder, inputs.made_from)
     print(f"the parameters are those after step {steps[0]}, of {checkpoints}")
     stored = stored_params(checkpoints)

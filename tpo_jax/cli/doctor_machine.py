@@ -178,8 +178,9 @@ def check_write_access(request: Request) -> Finding:
     if in_bucket(request.run_dir):
         return Finding(
             status=WARN,
-            found=f"{request.run_dir}: can be written, but runs are written to local folders only",
-            mend="keep config.run_dir on a disk and copy it; models and videos may stay in buckets",
+            found=f"{request.run_dir}: can be written, but config.run_dir must be a local folder",
+            mend="give it as config.train_dir, which keeps checkpoints; models and videos may be "
+            "in buckets too",
         )
     return Finding(status=OK, found=f"{request.run_dir}: can be written")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from data_pipelines.artefacts import building, check_unfinished, partial_folder
 from tpo_jax.cli.settings import RunConfig
@@ -45,7 +46,7 @@ def keep_compiled(settings: RunConfig) -> None:
 
 
 @contextlib.contextmanager
-def building_together(final: Path, made_from: Mapping[str, Any]) -> Iterator[Path]:
+def building_together(final: epath.PathLike, made_from: Mapping[str, Any]) -> Iterator[epath.Path]:
     """`building(resume=True)` of what all hosts work on; the first makes and names the folder.
 
     Files that are one for all are the first one's to write.

@@ -4,7 +4,6 @@ import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -53,9 +52,7 @@ def round_settings(settings: RunConfig, rounds: int) -> Iterator[RunConfig]:
     checkpoint = settings.checkpoint
     for number in range(rounds):
         each = replace(
-            settings,
-            run_dir=str(Path(settings.run_dir) / f"round_{number}"),
-            frames_dir=str(settings.folder("frames")),
+            settings.below(f"round_{number}"),
             checkpoint=checkpoint,
             # Other questions in every round; the same ones again if a round is repeated.
             curate=replace(settings.curate, round=number, seed=settings.curate.seed + number),

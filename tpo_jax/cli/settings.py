@@ -2,16 +2,18 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from etils import epath
 from ml_collections import ConfigDict
 
-from data_pipelines.artefacts import check_made_from, read_manifest
+from data_pipelines.artefacts import UNFINISHED_NAME, check_made_from, read_manifest
 from data_pipelines.curation.config import CurateConfig
 from data_pipelines.prompts import PromptPolicy
 from data_pipelines.sampling import FramePolicy
+from tpo_jax.bucket import in_bucket, path_at
 from tpo_jax.cli.config import to_dataclass
 from tpo_jax.generation.sampling import SamplingConfig
 from tpo_jax.models.remat import Remat
@@ -96,7 +98,7 @@ class RunConfig:
 
     `mixture` names files of pairs to train on instead of those in RUN_DIR/pairs
     (`data_pipelines/mixture.py`). `frames_dir` is a frame store that several runs share, instead of
-    RUN_DIR/frames.
+    RUN_DIR/frames. `train_dir` is kept instead of RUN_DIR/train, and may be in a bucket (gs://).
     """
 
     run_dir: str
@@ -104,6 +106,7 @@ class RunConfig:
     checkpoint: str
     mixture: tuple[str, ...] = ()
     frames_dir: str = ""
+    train_dir: str = ""
     seed: int
     workers: int
     train_frames: int
@@ -122,11 +125,33 @@ class RunConfig:
     profile: ProfileConfig = ProfileConfig()
     distributed: DistributedConfig = DistributedConfig()
 
+    def __post_init__(self) -> None:
+        """ValueError where a folder is in a bucket that cannot be, or not one of Google's."""
+        for name in ("run_dir", "frames_dir"):
+            if in_bucket(getattr(self, name)):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be a local folder: only train_dir, "
+                    "videos and checkpoint may be in a bucket"
+                )
+        if in_bucket(self.train_dir) and not self.train_dir.startswith("gs://"):
+            raise ValueError(f"train_dir is {self.train_dir}; of buckets only gs:// will do")
+
     def folder(self, artefact: str) -> Path:
         """Where this run keeps `frames`, `pairs`, `reference`, `train`, `eval`, `export`."""
         if artefact == "frames" and self.frames_dir:
             return Path(self.frames_dir)
+        if artefact == "train" and self.train_dir:
+            return path_at(self.train_dir)
         return Path(self.run_dir) / artefact
+
+    def below(self, name: str) -> "RunConfig":
+        """A run of its own in a folder of this one, over the same frames."""
+        return replace(
+            self,
+            run_dir=str(Path(self.run_dir) / name),
+            frames_dir=str(self.folder("frames")),
+            train_dir=str(path_at(self.train_dir) / name) if self.train_dir else "",
+        )
 
 
 def read_settings(config: ConfigDict | None) -> RunConfig:
@@ -140,13 +165,14 @@ def as_json(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings)
 
 
-def is_done(folder: Path, kind: str, made_from: Mapping[str, Any]) -> bool:
+def is_done(folder: epath.PathLike, kind: str, made_from: Mapping[str, Any]) -> bool:
     """Whether the artefact is there, whole, and made from exactly this.
 
     Raises:
       InputError: it is there but was made from something else; says what differs.
     """
-    if not folder.exists():
+    folder = path_at(folder)
+    if not folder.exists() or (folder / UNFINISHED_NAME).exists():  # the latter in buckets only
         return False
     manifest = read_manifest(folder, kind)
     mend = f"delete {folder} (and what was made from it), or use another config.run_dir"

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from data_pipelines.artefacts import write_manifest
 from data_pipelines.batch_plan import BatchPlan
 from data_pipelines.loader import load_batches
+from tpo_jax.bucket import in_bucket
 from tpo_jax.cli.debug_batch import debug_batch
 from tpo_jax.cli.hosts import all_hosts, building_together
 from tpo_jax.cli.progress import stage_progress, warn
@@ -30,6 +31,7 @@ from tpo_jax.training.step_clock import goodput, time_spent
 from tpo_jax.training.xla_options import options_refused
 
 SHOWN = 5  # dropped pairs
+NOTES = "train_notes"  # curves and lines of a run whose train_dir is in a bucket
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Trains on RUN_DIR/pairs (with RUN_DIR/reference, unless by SFT alone) and writes "
         "RUN_DIR/train: Orbax checkpoints, metrics.jsonl and TensorBoard curves. Killed and run "
-        "again, it goes on from the newest checkpoint and ends with the same weights."
+        "again, it goes on from the newest checkpoint and ends with the same weights. "
+        "config.train_dir is used instead of RUN_DIR/train and may be in a bucket (gs://); curves "
+        "are then in RUN_DIR/train_notes."
     )
     parser.add_argument(
         "--dry-run",
@@ -112,6 +116,7 @@ def train_policy(settings: RunConfig) -> None:
                     workers=settings.train.loader_workers,
                 ),
                 partial,
+                notes=settings.folder(NOTES) if in_bucket(out) else None,
                 config=LoopConfig(
                     **{one.name: getattr(settings.train, one.name) for one in fields(LoopConfig)}
                     | {"steps": steps}

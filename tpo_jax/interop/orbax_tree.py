@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from tpo_jax.bucket import in_bucket
 from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
 
@@ -23,7 +24,7 @@ PIECE_BYTES = 128 * 1024**2
 def absolute(folder: epath.PathLike) -> epath.Path:
     """The path that Orbax wants; an address in a bucket is one already."""
     path = epath.Path(folder)
-    return path if "://" in str(path) else path.absolute()
+    return path if in_bucket(path) else path.absolute()
 
 
 def write_tree(folder: epath.PathLike, tree: Params) -> None:

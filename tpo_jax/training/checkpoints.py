@@ -1,7 +1,8 @@
 """Orbax checkpoints of the training state, with digests of their files.
 
 The digests are written into a checkpoint before it gets its final name: one that has its name has
-them. They are checked before anything is restored.
+them. They are checked before anything is restored. A folder in a bucket has its name from the
+beginning: there Orbax writes a mark into it instead, and what has no mark is no checkpoint.
 """
 
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
     BestN,
@@ -26,6 +28,7 @@ from orbax.checkpoint.checkpoint_managers import (
     PreservationPolicy,
 )
 
+from tpo_jax.bucket import in_bucket, names_in, path_at
 from tpo_jax.disk import fault_of_disk
 from tpo_jax.errors import InputError, did_you_mean
 from tpo_jax.interop.orbax_tree import OrbaxTree
@@ -37,8 +40,9 @@ from tpo_jax.training.step import TrainState
 STEP_PREFIX = "step"
 # When a save began and ended; Orbax writes the latter after the folder has its name.
 TIMES_FILE = "_CHECKPOINT_METADATA"
+SAVED_FILE = "commit_success.txt"  # the mark in a bucket
 DAMAGED = ".damaged"
-METRICS_FILE = Path("metrics", "metrics")  # in a checkpoint that can be the best
+METRICS_FILE = "metrics/metrics"  # in a checkpoint that can be the best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,7 @@ class Checkpoints:
     """Saves in the background, keeps what is asked for, restores onto the shardings asked for.
 
     Opening a folder checks its newest checkpoint. One that is damaged is renamed to `*.damaged`,
-    `warn` is told, and the one before it is the newest.
+    `warn` is told, and the one before it is the newest. `before_save` is called before each save.
 
     Raises:
       InputError: no checkpoint of the folder is whole, though there are some; or, from the call
@@ -81,9 +85,16 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, *, config: SaveConfig, warn: Callable[[str], None] = warnings.warn
+        self,
+        folder: epath.PathLike,
+        *,
+        config: SaveConfig,
+        warn: Callable[[str], None] = warnings.warn,
+        before_save: Callable[[], None] = lambda: None,
     ):
-        self._folder = folder.absolute()
+        path = path_at(folder)
+        self._folder = path if in_bucket(path) else path.absolute()
+        self._before_save = before_save
         self._saving = 0
         self._bytes = 0
         if is_first_host():
@@ -138,10 +149,12 @@ class Checkpoints:
             return
         with self._disk_may_refuse():
             self._manager.wait_until_finished()  # the one before may still be written
-            if not self._folder.is_dir():  # Orbax would make it, with nothing else of the run
+            # Orbax would make it, with nothing else of the run. A bucket has no empty folders.
+            if not in_bucket(self._folder) and not self._folder.is_dir():
                 raise InputError(f"{self._folder}: is gone; bring it back, or train anew")
             self._saving = steps_done
             self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            self._before_save()
             self._manager.save(
                 steps_done,
                 args=ocp.args.StandardSave(state),
@@ -191,27 +204,34 @@ class Checkpoints:
         return error is None or fault_of_disk(error, self._folder) is None
 
     def _write_digests(self) -> None:
-        """Orbax calls this when all files of a save are written and only its name is not."""
+        """Orbax calls this when all files of a save are written and its name, or mark, is not."""
         if is_first_host():
             folder = step_folder(self._folder, self._saving)
-            under_way = folder.with_name(folder.name + ocp.utils.TMP_DIR_SUFFIX)
-            write_digests(under_way, but_not=[TIMES_FILE])
+            if not in_bucket(folder):
+                folder = folder.with_name(folder.name + ocp.utils.TMP_DIR_SUFFIX)
+            write_digests(folder, but_not=[TIMES_FILE])
 
 
-def step_folder(folder: Path, steps_done: int) -> Path:
+def step_folder(folder: epath.PathLike, steps_done: int) -> Path:
     """Where the checkpoint after so many steps lies."""
-    return folder / f"{STEP_PREFIX}_{steps_done}"
+    return path_at(folder) / f"{STEP_PREFIX}_{steps_done}"
 
 
-def saved_steps(folder: Path) -> list[int]:
+def saved_steps(folder: epath.PathLike) -> list[int]:
     """Steps done in each checkpoint of a folder, damaged or not, newest first."""
-    if not folder.is_dir():
-        return []
-    found = (re.fullmatch(rf"{STEP_PREFIX}_(\d+)", path.name) for path in folder.iterdir())
+    steps = _begun_steps(folder)
+    if not in_bucket(folder):
+        return steps
+    return [step for step in steps if SAVED_FILE in names_in(step_folder(folder, step))]
+
+
+def _begun_steps(folder: epath.PathLike) -> list[int]:
+    """The same, in a bucket with those whose save did not come to its end."""
+    found = (re.fullmatch(rf"{STEP_PREFIX}_(\d+)", name) for name in names_in(folder))
     return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
-def newest_whole(folder: Path) -> tuple[int | None, dict[int, str]]:
+def newest_whole(folder: epath.PathLike) -> tuple[int | None, dict[int, str]]:
     """Steps done in the newest whole checkpoint, and what is wrong with each newer one.
 
     Where no checkpoint has digests, a version that wrote none has made them: the newest is taken
@@ -229,9 +249,9 @@ def newest_whole(folder: Path) -> tuple[int | None, dict[int, str]]:
     return None, faults
 
 
-def set_damaged_aside(folder: Path, warn: Callable[[str], None]) -> None:
+def set_damaged_aside(folder: epath.PathLike, warn: Callable[[str], None]) -> None:
     """Renames checkpoints that are newer than the newest whole one to `*.damaged`, and older ones
-    whose metrics cannot be read.
+    whose metrics cannot be read. In a bucket saves that did not come to their end are named too.
 
     Raises:
       InputError: none is whole; nothing is renamed then.
@@ -253,9 +273,15 @@ def set_damaged_aside(folder: Path, warn: Callable[[str], None]) -> None:
             f"{damaged}: damaged ({fault}); renamed to {aside.name}, going on from the checkpoint "
             f"of step {whole}"
         )
+    going_on = f"going on from the checkpoint of step {whole}" if whole else "beginning anew"
+    saved = saved_steps(folder)
+    for step in _begun_steps(folder):
+        if step > (whole or 0) and step not in saved:
+            begun = step_folder(folder, step)
+            warn(f"{begun}: its save did not come to its end; left out, {going_on}")
 
 
-def _unreadable_metrics(folder: Path, but_not: Container[int]) -> dict[int, str]:
+def _unreadable_metrics(folder: epath.PathLike, but_not: Container[int]) -> dict[int, str]:
     """What is wrong with older checkpoints that Orbax would stumble over: it reads all metrics."""
     found = {}
     for step in saved_steps(folder):
@@ -281,7 +307,7 @@ def _stored_metrics(folder: Path) -> dict[str, float]:
     return {**json.loads(path.read_text("utf-8"))} if path.exists() else {}
 
 
-def best_step(folder: Path) -> int:
+def best_step(folder: epath.PathLike) -> int:
     """Steps done in the best checkpoint, by the field that the newest has; of equals the newest.
 
     Raises:
@@ -297,7 +323,7 @@ def best_step(folder: Path) -> int:
     return max(found, key=lambda step: (_merit(found[step], names[0]), step))
 
 
-def check_step(folder: Path, step: int) -> None:
+def check_step(folder: epath.PathLike, step: int) -> None:
     """Raises InputError where there is no whole checkpoint of so many steps."""
     steps = saved_steps(folder)
     if step not in steps:
@@ -308,7 +334,7 @@ def check_step(folder: Path, step: int) -> None:
         raise InputError(f"{step_folder(folder, step)}: damaged ({fault}); name another step")
 
 
-def stored_params(folder: Path, step: int | None = None) -> Params:
+def stored_params(folder: epath.PathLike, step: int | None = None) -> Params:
     """All parameters of a checkpoint in a folder, each read when it is used as an array.
 
     Args:
@@ -326,21 +352,24 @@ def stored_params(folder: Path, step: int | None = None) -> Params:
     return {**tree.leaves("trained"), **tree.leaves("frozen")}
 
 
-def _newest_to_read(folder: Path) -> int:
+def _newest_to_read(folder: epath.PathLike) -> int:
     """InputError: there is no checkpoint, or the newest is damaged."""
     step, faults = newest_whole(folder)
     for damaged, fault in faults.items():
-        train = folder.parent
+        train = path_at(folder).parent
+        mend = f"rename {train} to {train.name}.partial"
+        if in_bucket(folder):
+            mend = f"write a file UNFINISHED into {train}"
         raise InputError(
-            f"{step_folder(folder, damaged)}: damaged ({fault}); rename {train} to "
-            f"{train.name}.partial and run `tpo train` again, which goes on from the one before"
+            f"{step_folder(folder, damaged)}: damaged ({fault}); {mend} and run `tpo train` again, "
+            "which goes on from the one before"
         )
     if step is None:
         raise InputError(f"{folder}: holds no checkpoint; run `tpo train` first")
     return step
 
 
-def read_params(folder: Path) -> Params:
+def read_params(folder: epath.PathLike) -> Params:
     """All parameters of the newest checkpoint in a folder, as fp32 arrays on this host.
 
     Raises:

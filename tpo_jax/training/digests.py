@@ -1,86 +1,129 @@
 """Digests of a checkpoint's files: flipped bytes are noticed, which Orbax does not do by itself.
 
-write_digests(folder)          # the last file that a save writes
+write_digests(folder)          # before a save gets its name, or its mark
 find_fault(folder)             # None, or what is wrong with it
+
+On a disk files are read for it. A bucket tells the MD5 of what it holds, and nothing is read; where
+a copy lies on the other of the two, its files are read and hashed as they were where it was made.
 """
 
+import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+
+import fsspec
+from etils import epath
+
+from tpo_jax.bucket import in_bucket, names_in, path_at
 
 DIGESTS_FILE = "digests.json"
 # hashlib lets go of the interpreter while it reads, so threads share the work over cores.
 THREADS = min(8, os.cpu_count() or 1)
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A file as it lies there; `md5` as hex digits where the place tells it unasked."""
+
+    bytes: int
+    md5: str | None = None
 
 
-def write_digests(folder: Path, *, but_not: Sequence[str] = ()) -> None:
-    """Writes `digests.json`: bytes and sha256 of every file below `folder`, by its path in it.
+def write_digests(folder: epath.PathLike, *, but_not: Sequence[str] = ()) -> None:
+    """Writes `digests.json`: bytes and digest of every file below `folder`, by its path in it.
 
     Files named in `but_not`, which are still to change, are left out.
     """
-    folder = Path(folder)  # Orbax gives a path of its own kind, which does not look into folders
+    folder = path_at(folder)
     left_out = (DIGESTS_FILE, *but_not)
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    paths = [path for path in found if path.name not in left_out]
-    digests = _in_threads(file_digest, paths)
+    stored = {
+        name: file
+        for name, file in stored_files(folder).items()
+        if name.rsplit("/", 1)[-1] not in left_out
+    }
+    algorithms = {name: "md5" if file.md5 else "sha256" for name, file in stored.items()}
+    digests = _digests(folder, stored, algorithms)
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
-        for path, digest in zip(paths, digests, strict=True)
+        name: {"bytes": stored[name].bytes, algorithms[name]: digests[name]} for name in stored
     }
     with (folder / DIGESTS_FILE).open("w", encoding="utf-8") as out:
-        json.dump({"files": files}, out, indent=1)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
+        out.write(json.dumps({"files": files}, indent=1) + "\n")
+        if not in_bucket(folder):
+            out.flush()
+            os.fsync(out.fileno())
 
 
-def has_digests(folder: Path) -> bool:
+def has_digests(folder: epath.PathLike) -> bool:
     """Whether the folder's save came to its end, in a version that writes digests."""
-    return (folder / DIGESTS_FILE).is_file()
+    return DIGESTS_FILE in names_in(folder)
 
 
-def find_fault(folder: Path) -> str | None:
+def find_fault(folder: epath.PathLike) -> str | None:
     """What is not as it was saved, with the file's name; None if all of it is.
 
     Sizes come first: a file that was cut short is found before gigabytes are read.
     """
-    folder = Path(folder)
-    path = folder / DIGESTS_FILE
+    folder = path_at(folder)
     try:
-        files = json.loads(path.read_text("utf-8"))["files"]
-        saved = [(folder / name, int(at["bytes"]), at["sha256"]) for name, at in files.items()]
+        files = json.loads((folder / DIGESTS_FILE).read_text("utf-8"))["files"]
+        algorithms = {name: "md5" if "md5" in at else "sha256" for name, at in files.items()}
+        saved = {name: (int(at["bytes"]), at[algorithms[name]]) for name, at in files.items()}
     except FileNotFoundError:
         return f"{DIGESTS_FILE} is missing, which a save writes last"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{DIGESTS_FILE} cannot be read ({type(error).__name__})"
-    for file, size, _ in saved:
-        if not file.is_file():
-            return f"{file.relative_to(folder)} is missing"
-        if file.stat().st_size != size:
-            name = file.relative_to(folder)
-            return f"{name} has {file.stat().st_size:,} bytes, {size:,} were saved"
+    stored = stored_files(folder)
+    for name, (size, _) in saved.items():
+        if name not in stored:
+            return f"{name} is missing"
+        if stored[name].bytes != size:
+            return f"{name} has {stored[name].bytes:,} bytes, {size:,} were saved"
     try:
-        digests = _in_threads(file_digest, (file for file, _, _ in saved))
+        digests = _digests(folder, stored, algorithms)
     except OSError as error:
         return f"{error.filename} cannot be read ({error.strerror})"
-    for (file, _, expected), found in zip(saved, digests, strict=True):
-        if found != expected:
-            return f"{file.relative_to(folder)} has other bytes than were saved"
+    for name, (_, expected) in saved.items():
+        if digests[name] != expected:
+            return f"{name} has other bytes than were saved"
     return None
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file as 64 hex digits, read in chunks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def stored_files(folder: epath.PathLike) -> dict[str, Stored]:
+    """Every file below a folder, by its path in it."""
+    if not in_bucket(folder):
+        root = Path(folder)  # Orbax gives a path of its own kind, which does not look into folders
+        found = [path for path in sorted(root.rglob("*")) if path.is_file()]
+        return {
+            path.relative_to(root).as_posix(): Stored(bytes=path.stat().st_size) for path in found
+        }
+    files, top = fsspec.core.url_to_fs(os.fspath(folder))
+    return {
+        path.removeprefix(f"{top}/"): Stored(bytes=told["size"], md5=_hex(told.get("md5Hash")))
+        for path, told in sorted(files.find(top, detail=True).items())
+        if told["type"] == "file"
+    }
 
 
-def _in_threads(work: Callable[[Path], T], paths: Iterable[Path]) -> list[T]:
+def _hex(md5: str | None) -> str | None:
+    """Buckets tell it in base64, and not at all of what was put together from parts."""
+    return base64.b64decode(md5).hex() if md5 else None
+
+
+def _digests(
+    folder: Path, stored: Mapping[str, Stored], algorithms: Mapping[str, str]
+) -> dict[str, str]:
+    """The digest of each file that has an algorithm; read is what the place does not tell."""
+
+    def digest(name: str) -> str:
+        if algorithms[name] == "md5" and (told := stored[name].md5):
+            return told
+        with (folder / name).open("rb") as file:
+            return hashlib.file_digest(file, algorithms[name]).hexdigest()
+
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(work, paths))
+        return dict(zip(algorithms, pool.map(digest, algorithms), strict=True))

@@ -9,9 +9,11 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
+from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from tpo_jax.bucket import in_bucket, path_at
 from tpo_jax.errors import InputError
 from tpo_jax.models.video_lmm import Params
 from tpo_jax.parallel.distributed import is_first_host, own_or_shared
@@ -21,6 +23,7 @@ from tpo_jax.preference.logprobs import Batch
 from tpo_jax.termination import Terminated
 from tpo_jax.training.alarms import WINDOW, likelihood_alarm
 from tpo_jax.training.checkpoints import Checkpoints, SaveConfig
+from tpo_jax.training.notes import kept_notes
 from tpo_jax.training.profile import PROFILE_FOLDER, Profile, ProfileConfig
 from tpo_jax.training.run_log import BAD_BATCHES_FILE, RunLog
 from tpo_jax.training.step import TrainState, TrainStep, init_state
@@ -101,8 +104,9 @@ def train(
     state: TrainState,
     step: TrainStep,
     batches_from: Callable[[int], Iterator[HostBatch]],
-    folder: Path,
+    folder: epath.PathLike,
     *,
+    notes: Path | None = None,
     config: LoopConfig,
     mesh: Mesh,
     compute_dtype: str,
@@ -122,9 +126,10 @@ def train(
     a save is in the line of the step after it) and what `speed(batch, metrics, seconds)` makes of
     it; the trace of the steps of `profile` to `profile/`. Of a step that changed nothing the ids of
     its pairs, `pair_ids(n)` for the batch that is `batches_from`'s n-th, go to
-    `bad_batches.jsonl`. `warn` is told when chosen answers become less likely while the margin
-    grows, at most once in so many steps as the alarm looks at, and of a checkpoint that is damaged.
-    `must_end` is asked after every step.
+    `bad_batches.jsonl`. All these are in `folder`, or where that is in a bucket in the local folder
+    `notes`, and the bucket gets the lines with each checkpoint (`notes.py`). `warn` is told when
+    chosen answers become less likely while the margin grows, at most once in so many steps as the
+    alarm looks at, and of a checkpoint that is damaged. `must_end` is asked after every step.
 
     Raises:
       Terminated: `must_end` said so, on any host; the state is saved.
@@ -136,16 +141,21 @@ def train(
     state = jax.device_put(state, shardings)
     clock = StepClock()
     timed = TimedStep(jit_step(step, shardings, tpu_options(xla_options, mesh)), clock)
+    folder = path_at(folder)
+    assert notes is not None or not in_bucket(folder)
     with (
-        Checkpoints(folder / CHECKPOINTS_FOLDER, config=config, warn=warn) as checkpoints,
-        own_or_shared(folder) as notes,
+        own_or_shared(Path(notes or folder)) as own,
+        kept_notes(own, folder) as keep,
+        Checkpoints(
+            folder / CHECKPOINTS_FOLDER, config=config, warn=warn, before_save=keep
+        ) as checkpoints,
     ):
         start = checkpoints.latest or 0
         if start:
             state = checkpoints.restore(state)
         with (
-            RunLog(notes, start, config.wandb if is_first_host() else "") as log,
-            Profile(notes / PROFILE_FOLDER, profile) as profiler,
+            RunLog(own, start, config.wandb if is_first_host() else "") as log,
+            Profile(own / PROFILE_FOLDER, profile) as profiler,
         ):
             batches = batches_from(start)
             warned = start

@@ -5,6 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from etils import epath
+
+from tpo_jax.bucket import path_at
 from tpo_jax.errors import InputError
 from tpo_jax.training.boards import open_boards
 from tpo_jax.training.step_clock import time_spent, without_timing
@@ -56,13 +59,13 @@ class RunLog:
         _add_line(self._folder / BAD_BATCHES_FILE, {"step": step, "pairs": list(ids), **seen})
 
 
-def read_metrics(folder: Path) -> list[dict[str, float]]:
+def read_metrics(folder: epath.PathLike) -> list[dict[str, float]]:
     """The metrics of a run folder, one dict a step; NaN for what was not finite.
 
     Raises:
       InputError: the file is missing or damaged.
     """
-    path = folder / METRICS_FILE
+    path = path_at(folder) / METRICS_FILE
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         found = [_nan_for_none(json.loads(line)) for line in lines]
