@@ -24,6 +24,7 @@ import absl.logging
 
 from data_pipelines.errors import InputError as DataInputError
 from tpo_jax import __version__, termination
+from tpo_jax.bucket import fault_of_bucket
 from tpo_jax.disk import fault_of_disk
 from tpo_jax.errors import InputError, did_you_mean
 
@@ -220,9 +221,12 @@ def _run_verb(command: str, verb: Verb, arguments: Sequence[str]) -> int:
         config = load_config(args.config, overrides)
     try:
         return module.run(args, config) or 0
-    except OSError as error:
-        # Any stage may find that the disk refuses; what else an OSError tells is a bug.
-        fault = fault_of_disk(error, Path(config.get("run_dir", ".") if config else ".").absolute())
+    except Exception as error:
+        # Any stage may find that a disk or a bucket refuses; anything else is a bug.
+        fault = fault_of_bucket(error)
+        if fault is None and isinstance(error, OSError):
+            run_dir = Path(config.get("run_dir", ".") if config else ".").absolute()
+            fault = fault_of_disk(error, run_dir)
         if fault is None:
             raise
         raise InputError(fault) from error
