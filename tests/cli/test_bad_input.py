@@ -95,6 +95,7 @@ def test_ask_about_no_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "b.mp4" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is not on this machine")
 def test_a_real_video_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [

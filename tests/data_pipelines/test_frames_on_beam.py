@@ -119,6 +119,7 @@ def hang(path: VideoPath, **rest: Any) -> Any:
     return store_video(path, **rest)
 
 
+@pytest.mark.slow
 def test_a_video_that_takes_too_long_is_set_aside(
     videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from tpo_jax.api import load
 from tpo_jax.cli.main import main
 
 
+@pytest.mark.slow
 def test_import_and_export_in_a_bucket(
     bucket: epath.Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
