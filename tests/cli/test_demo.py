@@ -190,6 +190,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_summary(
     assert not list(folder.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_the_audit_takes_frames_away(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,7 +77,7 @@ def through(source: Path, work: Path, *options: str) -> Path:
     return exported
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_import_and_export_give_the_same_bits(tmp_path: Path, dtype: str) -> None:
     source = write_source(tmp_path / "source", content(), dtype=dtype, max_shard_bytes=400_000)
     assert len(list(source.glob("*.safetensors"))) > 3

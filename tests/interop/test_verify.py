@@ -214,6 +214,7 @@ def weight(params: Params) -> np.ndarray:
             {"dpo_loss", "loss", "lm_head.weight"},
             {"sft_loss", "chosen_logits", "policy_chosen_logp"},
             id="beta",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda c: replace(c, sft_weight=1.01 * c.sft_weight),

@@ -83,7 +83,7 @@ def wait_for_line(process: subprocess.Popen, begin: str) -> None:
     assert any(line.startswith(begin) for line in process.stdout), "ended before its time"
 
 
-@pytest.mark.parametrize("dead", [0, 1])
+@pytest.mark.parametrize("dead", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_other_ends_in_time_and_the_launcher_says_so(
     dead: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
