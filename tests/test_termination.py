@@ -31,7 +31,16 @@ if __name__ == "__main__":
     sys.modules["fake_verb"] = module
     verb = main_module.Verb(module="fake_verb", summary="", takes_config=False)
     main_module.VERBS["fake"] = verb
-    sys.argv = ["tpo", "fake"]
+    if {words} != ["fake"]:
+        import subprocess
+        from tpo_jax.cli import launch
+
+        if sys.argv[1:]:  # a process that `tpo launch` started
+            sys.exit(launch.run_verb(sys.argv[1:]))
+        launch.start_processes = lambda command, count: [
+            subprocess.Popen([sys.executable, __file__, *command])
+        ]
+    sys.argv = ["tpo", *{words}]
     sys.exit(main_module.main())
 """
 WAITS = """
@@ -68,10 +77,12 @@ NEVER_ASKS = """
 """
 
 
-def terminated(tmp_path: Path, run: str, signals: int = 1) -> tuple[str, str]:
+def terminated(
+    tmp_path: Path, run: str, signals: int = 1, words: tuple[str, ...] = ("fake",)
+) -> tuple[str, str]:
     """What a verb prints that gets SIGTERM when it is ready, to stdout and to stderr."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("    {run}", run))
+    script.write_text(SCRIPT.replace("    {run}", run).replace("{words}", str(list(words))))
     process = subprocess.Popen(
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -133,3 +144,9 @@ def test_it_can_be_put_off_as_long_as_there_is_something_to_save(
     tmp_path: Path, run: str, said: str
 ) -> None:
     assert terminated(tmp_path, run)[1] == said
+
+
+def test_tpo_launch_lets_its_verb_save(tmp_path: Path) -> None:
+    """And waits for it, longer than it would for itself."""
+    said = f"tpo fake: terminated; saved after step 7; {GOES_ON}\n"
+    assert terminated(tmp_path, PUTS_OFF, words=("launch", "--", "fake")) == ("ready\n", said)

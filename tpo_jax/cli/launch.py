@@ -5,6 +5,7 @@ neither say why nor choose its exit code. This parent does.
 """
 
 import argparse
+import math
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from tpo_jax import termination
 from tpo_jax.cli.main import EXIT_INPUT_ERROR, main
 from tpo_jax.errors import InputError
 from tpo_jax.parallel.distributed import COORDINATOR, PROCESS, PROCESSES
@@ -56,9 +58,11 @@ def run(args: argparse.Namespace, config: ConfigDict | None) -> int:
         for process in processes:
             process.send_signal(number)
 
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGINT, pass_on)
-    return wait_for(processes)
+    # However long the verb takes: it keeps its own limit.
+    with termination.put_off(math.inf):
+        signal.signal(signal.SIGTERM, pass_on)
+        signal.signal(signal.SIGINT, pass_on)
+        return wait_for(processes)
 
 
 def start_processes(command: Sequence[str], count: int) -> list[subprocess.Popen]:
@@ -102,6 +106,7 @@ def run_verb(arguments: Sequence[str]) -> int:
     An orderly end of JAX waits for all processes. After an error others may wait for this one
     instead: it goes at once, so that its exit code is known and they end too.
     """
+    termination.install()
     try:
         code = main(arguments)
     except Exception:  # a bug, or a device that was lost
